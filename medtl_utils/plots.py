@@ -1,0 +1,112 @@
+"""Figures with one message each, readable in grey, and a text alternative under every one."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from .data import Split
+
+# Okabe & Ito's colour-blind-safe colours, ordered so that neighbours also differ in grey; line styles repeat the message
+INK, BLUE, ORANGE, GREEN, GREY = "#222222", "#0072B2", "#E69F00", "#009E73", "#8A8A8A"
+plt.rcParams.update(
+    {
+        "font.size": 11,
+        "axes.titlesize": 12,
+        "axes.titleweight": "bold",
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.prop_cycle": plt.cycler(color=[BLUE, ORANGE, GREEN, INK], linestyle=["-", "--", "-.", ":"]),
+        "figure.constrained_layout.use": True,
+        "savefig.dpi": 110,
+        "legend.frameon": False,
+    }
+)
+
+
+def figure_html(fig: plt.Figure, text: str) -> str:
+    """The figure as an HTML figure element: PNG with its title as alt text, `text` as the caption that says what it shows."""
+    buffer = io.BytesIO()
+    fig.savefig(buffer, format="png", metadata={"Software": None})
+    plt.close(fig)
+    titles = [fig.get_suptitle(), *(axes.get_title() for axes in fig.axes)]
+    alt = html.escape("Figure: " + (next((t for t in titles if t), "") or text).replace("\n", " "), quote=True)
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return (
+        f'<figure style="margin:0 0 1em 0"><img alt="{alt}" style="max-width:100%" src="data:image/png;base64,{data}"/>'
+        f'<figcaption style="max-width:50em"><em>In words:</em> {html.escape(text)}</figcaption></figure>'
+    )
+
+
+def show(fig: plt.Figure, text: str) -> None:
+    """Show a Matplotlib figure in a notebook with its text alternative, and close it.
+
+    `text`: what a reader who cannot see the figure must know: the axes and the message. Raises ValueError if it is empty.
+    """
+    from IPython.display import HTML, display
+
+    if not text.strip():
+        raise ValueError("Give show(fig, text) a sentence that says what the figure shows.")
+    display(HTML(figure_html(fig, text)))
+
+
+def show_images(split: Split, n: int = 10, title: str = "", captions: list[str] | None = None, seed: int = 0) -> None:
+    """`n` images of a split, half of each class where there are two, with the class (or `captions`) above each."""
+    if captions is None:
+        rng = np.random.default_rng(seed)
+        per_class = [
+            rng.permutation(np.flatnonzero(split.labels.numpy() == c))[: n // len(split.classes)]
+            for c in range(len(split.classes))
+        ]
+        split = split[np.concatenate(per_class)]
+        captions = [split.classes[label] for label in split.labels.tolist()]
+    columns = min(len(split), 6)
+    rows = -(-len(split) // columns)
+    fig, axes = plt.subplots(rows, columns, figsize=(1.55 * columns, 1.75 * rows + 0.3), squeeze=False)
+    for axis in axes.flat:
+        axis.axis("off")
+    for axis, image, caption in zip(axes.flat, split.images, captions):
+        image = image.permute(1, 2, 0).squeeze(-1).numpy()
+        axis.imshow(image, cmap="gray", vmin=0, vmax=255)
+        axis.set_title(caption, fontsize=10, fontweight="normal")
+    fig.suptitle(title, fontweight="bold")
+    show(
+        fig,
+        f"{len(split)} images of the {split.name} set of {'×'.join(map(str, split.images.shape[2:]))} pixels: "
+        + ", ".join(captions)
+        + ".",
+    )
+
+
+def plot_intervals(rows: list[tuple[str, float, float, float]], title: str, xlabel: str, reference: float | None = None) -> None:
+    """Values with their intervals as points with whiskers, one row each: (label, value, low, high)."""
+    fig, axis = plt.subplots(figsize=(7.5, 0.7 + 0.42 * len(rows)))
+    for place, (_label, value, low, high) in enumerate(rows):
+        axis.plot([low, high], [place, place], color=BLUE, linestyle="-", linewidth=2)
+        axis.plot(value, place, "o", color=INK)
+    if reference is not None:
+        axis.axvline(reference, color=GREY, linestyle=":")
+    axis.set_yticks(range(len(rows)), [row[0] for row in rows])
+    axis.set_ylim(len(rows) - 0.5, -0.5)
+    axis.set(title=title, xlabel=xlabel)
+    show(
+        fig,
+        f"{xlabel}, value and 95 % interval: "
+        + "; ".join(f"{name} {v:.2f} ({a:.2f} to {b:.2f})" for name, v, a, b in rows)
+        + ".",
+    )
+
+
+def plot_histories(histories: dict[str, dict[str, list[float]]], key: str, title: str, ylabel: str) -> None:
+    """One line a run over the epochs: `histories` maps a run's name to the result of `fine_tune`."""
+    fig, axis = plt.subplots(figsize=(7.5, 3.2))
+    for name, history in histories.items():
+        axis.plot(np.arange(1, len(history[key]) + 1), history[key], marker="o", markersize=4, label=name)
+    axis.set(title=title, xlabel="epoch", ylabel=ylabel)
+    axis.legend()
+    ends = "; ".join(f"{name} from {h[key][0]:.2f} to {h[key][-1]:.2f}" for name, h in histories.items())
+    show(fig, f"{ylabel} over the epochs: {ends}.")
