@@ -46,6 +46,33 @@ def _probability_function(answer) -> str | None:
 
 # name -> (hint for an empty answer, {wrong answer: what it shows}, right answer or a function that returns a hint or None)
 EXERCISES: dict[str, tuple[str, dict, object | Callable]] = {
+    "0.1": (
+        "the source is the task that has plenty of data and gives its knowledge away.",
+        {
+            "parkinson detection": "that is the target: it has 200 recordings and receives the knowledge.",
+            "both": "the two tasks have different roles: one gives, one receives.",
+            "speech": "name the task, not the kind of data.",
+        },
+        "word recognition",
+    ),
+    "0.2": (
+        "look at the two intervals, and at who was tested.",
+        {
+            "yes": "0.89 lies inside A's interval and 0.91 inside B's: the difference may be luck.",
+            "no": "A may well be better: no evidence of a difference is not evidence of no difference.",
+            "a": "0.89 lies inside A's interval and 0.91 inside B's: the difference may be luck.",
+        },
+        "cannot say",
+    ),
+    "0.3": (
+        "a whole number. Which set is for choosing?",
+        {
+            20: "then the test set has chosen, and its number is too good: choose on validation.",
+            1: "one look at the chosen model comes after choosing; before it, none.",
+            19: "every look before choosing lets the test set choose.",
+        },
+        0,
+    ),
     "5.1": (
         "count the weights of Linear(512, 2), then its biases.",
         {

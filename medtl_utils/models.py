@@ -19,7 +19,7 @@ from .data import DataError, data_folder
 SOURCES = ("ultrasound", "imagenet", "random")
 BLOCKS = ("stem", "layer1", "layer2", "layer3", "layer4")  # shared layers of a ResNet, from the image to the head
 ULTRASOUND_FILE = "ultrasound_resnet18.safetensors"
-ULTRASOUND_SHA256 = "to be set"
+ULTRASOUND_SHA256 = "52606f9330bc5bb9b698df69dff5aa65bd427adb3b044835542c6ae10dcc07bb"
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Normalisation:
         return (images.float() / 255 - mean) / std  # broadcasting repeats a single grey channel
 
 
-GREY = Normalisation((0.38,) * 3, (0.25,) * 3)  # simulated ultrasound: mean and SD of its pixels
+GREY = Normalisation((0.33,) * 3, (0.25,) * 3)  # simulated ultrasound: mean and SD of its pixels
 
 
 def source_model(name: str) -> nn.Module:

@@ -67,16 +67,16 @@ class Scanner:
                 (self.looks - 1) / 5,
                 (self.range_db - 38) / 26,
                 (self.gamma - 0.8) / 1.1,
-                (self.depth_loss_db - 6) / 46,
+                (self.depth_loss_db - 6) / 52,
             ]
         )
 
 
 # The target's machines. No source image is made within SCANNER_GAP of any of them (see `draw_scanner`).
 TARGET_SCANNERS: dict[str, Scanner] = {
-    "A": Scanner(0.45, 0.20, 4, 52.0, 1.3, 18.0),
-    "B": Scanner(0.70, 0.30, 2, 58.0, 1.1, 26.0),
-    "C": Scanner(0.35, 0.16, 5, 44.0, 1.5, 12.0),
+    "A": Scanner(0.45, 0.20, 4, 52.0, 1.3, 28.0),
+    "B": Scanner(0.70, 0.30, 2, 58.0, 1.1, 36.0),
+    "C": Scanner(0.35, 0.16, 5, 44.0, 1.4, 22.0),
 }
 SCANNER_GAP = 0.15
 # Size of the fibroglandular lobules, a property of the patient: the source never sees the target's range.
@@ -85,7 +85,7 @@ FIELD_MM = {"source": (28.0, 55.0), "target": (40.0, 40.0)}  # width = depth of 
 _STREAM = {"source": 1, "target": 2}  # first word of every random stream: no patient can be in both
 _SPLITS = {"train": 0, "val": 1, "test": 2}
 _ANGLES = 256
-WHITE_DB = 6.0
+WHITE_DB = 9.0
 _CALCS = 14
 
 
@@ -114,7 +114,7 @@ def draw_scanner(rng: np.random.Generator) -> Scanner:
             int(rng.integers(1, 7)),
             rng.uniform(38, 64),
             rng.uniform(0.8, 1.9),
-            rng.uniform(6, 52),
+            rng.uniform(6, 58),
         )
         if min(np.abs(scanner.position() - s.position()).max() for s in TARGET_SCANNERS.values()) > SCANNER_GAP:
             return scanner

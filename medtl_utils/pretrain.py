@@ -23,7 +23,7 @@ from .phantom import DESCRIPTORS, simulate_source
 from .training import autocast, best_device
 
 HEADS = {**{name: len(values) for name, values in DESCRIPTORS.items()}, "lesion": 2}
-VALIDATION_START = 10_000_000  # patients with these numbers are never trained on
+VALIDATION_START, VALIDATION_COUNT = 10_000_000, 2000  # patients with these numbers are never trained on
 
 
 def generate(start: int, count: int, device: str = "cpu", note: str = "") -> tuple[torch.Tensor, torch.Tensor]:
@@ -85,7 +85,7 @@ def pretrain(n_images: int, passes: int, out: Path, seed: int = 0, batch_size: i
     device = best_device()
     began = time.time()
     images, targets = generate(0, n_images, device.type, "training: ")
-    val_images, val_targets = generate(VALIDATION_START, 2000, device.type, "validation: ")
+    val_images, val_targets = generate(VALIDATION_START, VALIDATION_COUNT, device.type, "validation: ")
     torch.manual_seed(seed)
     model = torchvision.models.resnet18(num_classes=sum(HEADS.values()))
     model = model.to(device, memory_format=torch.channels_last)
@@ -129,7 +129,7 @@ def pretrain(n_images: int, passes: int, out: Path, seed: int = 0, batch_size: i
         "accuracy": history[-1],
         "history": history,
     }
-    (out / "results").mkdir(exist_ok=True)
+    (out / "results").mkdir(parents=True, exist_ok=True)
     (out / "results" / "pretrain.json").write_text(json.dumps(result, indent=1) + "\n")
     print(f"wrote {path.name} ({path.stat().st_size / 1e6:.1f} MB)")
     return result

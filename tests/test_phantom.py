@@ -1,0 +1,148 @@
+"""The simulator: same numbers everywhere, physics the right way round, source and target disjoint, known truth true."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+
+from medtl_utils import phantom
+from tests.conftest import ROOT
+
+REFERENCE = ROOT / "tests" / "reference" / "phantom_v1.npz"
+
+
+def lesion(seed: int, size: int = 64, kind: str = "target", **descriptors):
+    """One image of a patient whose descriptors are set by hand; everything else depends on the seed alone."""
+    patient = phantom.draw_patient(phantom.random_stream(kind, seed, 0), kind, malignant=False)
+    plain = dict.fromkeys(phantom.DESCRIPTORS, 0) | descriptors
+    patient.update(descriptors=plain, size_mm=14.0, ratio=1.4 if plain["orientation"] else 0.65, fat_mm=4.0, gland_mm=30.0)
+    patient["echo_db"] = {0: -13.0, 1: -5.0, 2: -28.0}[plain["echo"]]
+    patient["posterior_db"] = {0: 0.0, 1: 8.0, 2: -18.0}[plain["posterior"]]
+    image, mask = phantom.simulate([(phantom.random_stream(kind, seed, 0, 0), patient)], size)
+    return image[0, 0].float(), mask[0]
+
+
+def test_images_are_the_pinned_ones():
+    """The committed reference, within what another processor's last bit may change: one grey level in 0.1 % of pixels."""
+    made = phantom.simulate_target("train", 4, 64, seed=0)
+    with np.load(REFERENCE, allow_pickle=False) as z:
+        images, labels = z["images"], z["labels"]
+    difference = np.abs(made["images"].numpy().astype(int) - images.astype(int))
+    assert difference.max() <= 1 and (difference > 0).mean() <= 0.001
+    assert made["labels"].tolist() == labels.tolist()
+    assert not np.array_equal(phantom.simulate_target("train", 4, 64, seed=1)["images"][:4].numpy(), images[:4])
+
+
+def test_an_image_does_not_depend_on_its_batch():
+    draws = lambda: [
+        (phantom.random_stream("target", 3, i), phantom.draw_patient(phantom.random_stream("target", 3, i), "target", True))
+        for i in range(5)
+    ]
+    together, _ = phantom.simulate(draws(), 64, batch=5)
+    alone, _ = phantom.simulate(draws(), 64, batch=1)
+    assert (together.int() - alone.int()).abs().max() <= 1
+
+
+def shadow_lies_behind() -> bool:
+    """Shadow minus no shadow, same patient: nothing changes above the lesion, everything behind gets darker."""
+    darker, untouched = [], []
+    for seed in range(6):
+        plain, mask = lesion(seed)
+        shadow, _ = lesion(seed, posterior=2)
+        rows, columns = mask.any(1).nonzero().flatten(), mask.any(0).nonzero().flatten()
+        middle = slice(int(columns[0]) + 2, int(columns[-1]) - 1)
+        darker.append((plain - shadow)[int(rows[-1]) + 2 :, middle].mean())
+        untouched.append((plain - shadow)[: int(rows[0]) - 3].abs().mean())
+    return bool(torch.stack(darker).mean() > 15 and torch.stack(untouched).max() < 1)
+
+
+def test_shadows_lie_behind_the_lesion():
+    assert shadow_lies_behind()
+
+
+def test_the_shadow_test_bites(monkeypatch):
+    """Planted mistake: attenuation added up towards the probe."""
+    right = torch.cumsum
+    monkeypatch.setattr(torch, "cumsum", lambda x, dim: right(x.flip(dim), dim).flip(dim))
+    assert not shadow_lies_behind()
+
+
+def test_enhancement_brightens_behind():
+    gain = [(lesion(s, posterior=1)[0] - lesion(s)[0])[48:].mean() for s in range(6)]
+    assert torch.stack(gain).mean() > 2
+
+
+def test_descriptors_look_as_named():
+    inside = lambda echo: torch.stack([(lambda i, m: i[m].mean())(*lesion(s, echo=echo)) for s in range(5)]).mean()
+    assert inside(2) < inside(0) < inside(1)  # anechoic, hypoechoic, isoechoic
+    height_over_width = lambda o: np.mean(
+        [float(m.any(1).sum() / m.any(0).sum()) for m in (lesion(s, orientation=o)[1] for s in range(6))]
+    )
+    assert height_over_width(0) < 0.9 < 1.1 < height_over_width(1)
+    bright = [(lesion(s, calcifications=1)[0] - lesion(s)[0])[lesion(s)[1]].max() for s in range(4)]
+    assert min(bright) > 40
+    image, mask = zip(*(lesion(s, halo=1) for s in range(6)))
+    plain = [lesion(s)[0] for s in range(6)]
+    assert np.mean([float((i - p)[~m].mean()) for i, p, m in zip(image, plain, mask)]) > 0.5
+
+
+def test_mask_has_the_size_that_was_drawn():
+    widths = [float(lesion(s)[1].any(0).sum()) * 40 / 64 for s in range(6)]
+    assert 12 < np.mean(widths) < 16.5  # mm; drawn: 14
+
+
+def test_best_auc_equals_simulated_readers():
+    """Independent route: draw descriptors, score by the log likelihood ratio, ask scikit-learn."""
+    rng = np.random.default_rng(0)
+    n, score = 60_000, np.zeros(120_000)
+    for benign, malignant in phantom.LIKELIHOODS.values():
+        values = np.concatenate([rng.choice(len(benign), n, p=benign), rng.choice(len(malignant), n, p=malignant)])
+        score += np.log(np.array(malignant) / np.array(benign))[values]
+    labels = np.repeat([0, 1], n)
+    exact = phantom.best_auc()
+    assert abs(roc_auc_score(labels, score) - exact) < 0.003
+    assert 0.95 < exact < 0.97
+    fewer = {k: v for k, v in phantom.LIKELIHOODS.items() if k != "posterior"}
+    assert abs(roc_auc_score(labels, score) - phantom.best_auc(fewer)) > 0.01  # planted mistake: a descriptor forgotten
+
+
+def test_drawn_descriptors_follow_the_published_counts():
+    rng = np.random.default_rng(0)
+    spiculated = np.mean([phantom.draw_descriptors(rng, True)["margin"] == 3 for _ in range(4000)])
+    parallel = np.mean([phantom.draw_descriptors(rng, False)["orientation"] == 0 for _ in range(4000)])
+    assert abs(spiculated - 19 / 141) < 0.02 and abs(parallel - 228 / 262) < 0.02
+    for benign, malignant in phantom.LIKELIHOODS.values():
+        assert sum(benign) == pytest.approx(1) and sum(malignant) == pytest.approx(1) and min(*benign, *malignant) > 0
+
+
+def test_source_and_target_are_disjoint():
+    rng = np.random.default_rng(0)
+    source = [phantom.draw_patient(rng, "source") for _ in range(300)]
+    target = [phantom.draw_patient(rng, "target", True) for _ in range(300)]
+    gap = min(np.abs(p["scanner"].position() - s.position()).max() for p in source for s in phantom.TARGET_SCANNERS.values())
+    assert gap > phantom.SCANNER_GAP
+    low, high = min(p["lobule_mm"] for p in target), max(p["lobule_mm"] for p in target)
+    assert not any(low <= p["lobule_mm"] <= high for p in source)
+    assert phantom.random_stream("source", 0, 1).random() != phantom.random_stream("target", 0, 1).random()
+
+
+def test_source_descriptors_carry_no_malignancy():
+    """Uniform and independent: no pair of source descriptors is correlated, so no joint pattern stands for malignancy."""
+    _, _, targets = phantom.simulate_source(0, 600, size=16)
+    lesions = targets[targets[:, 6] == 1][:, :6].float()
+    correlation = torch.corrcoef(lesions.T) - torch.eye(6)
+    assert correlation.abs().max() < 0.16
+    assert 0.10 < (targets[:, 6] == 0).float().mean() < 0.20
+
+
+def test_patients_keep_their_scanner_and_descriptors():
+    made = phantom.simulate_target("val", 12, 16, seed=4)
+    for patient in set(made["patients"]):
+        rows = made["patients"] == patient
+        assert all(len(set(values[rows])) == 1 for values in made["descriptors"].values())
+        assert len(set(made["labels"][rows].tolist())) == 1
+
+
+def test_128_pixels():
+    image, mask = lesion(0, size=128)
+    assert image.shape == mask.shape == (128, 128) and mask.any()
