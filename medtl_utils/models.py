@@ -19,7 +19,7 @@ from .data import DataError, data_folder
 SOURCES = ("ultrasound", "imagenet", "random")
 BLOCKS = ("stem", "layer1", "layer2", "layer3", "layer4")  # shared layers of a ResNet, from the image to the head
 ULTRASOUND_FILE = "ultrasound_resnet18.safetensors"
-ULTRASOUND_SHA256 = "52606f9330bc5bb9b698df69dff5aa65bd427adb3b044835542c6ae10dcc07bb"
+ULTRASOUND_SHA256 = "eb3873a7bc674ca6fdc63cbb383d5a2d71f7df14a6af89fdfcd00c912e524687"
 
 
 @dataclass(frozen=True)

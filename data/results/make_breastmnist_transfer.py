@@ -3,7 +3,7 @@
     python data/results/make_breastmnist_transfer.py
 
 For each number of labelled images and each seed: the same labelled images, the same order and augmentation, ten epochs of
-fine_tune with its defaults (25 images: batches of 8); once from the simulated-ultrasound source, once from random weights. Nothing was tuned on these
+fine_tune with its defaults (25 and 50 images: batches of 8); once from the simulated-ultrasound source, once from random weights. Nothing was tuned on these
 images, and no epoch is chosen. Writes breastmnist_transfer.json beside this file.
 """
 
@@ -18,7 +18,7 @@ import torchvision
 
 from medtl_utils import compare, evaluate, fine_tune, load_task, predict, replace_head, source_model
 
-PLAN = {25: 10, 100: 10, None: 5}  # labelled images -> seeds
+PLAN = {25: 10, 50: 10, 100: 20, 250: 5, None: 5}  # labelled images -> seeds
 HERE = Path(__file__).resolve().parent
 
 
@@ -27,7 +27,7 @@ def run(n_train: int | None, seed: int, source: str) -> torch.Tensor:
     task = load_task("breastmnist", n_train=n_train, seed=seed)
     torch.manual_seed(seed)
     model = replace_head(source_model(source), 2)
-    fine_tune(model, task, batch_size=8 if n_train == 25 else 32, seed=seed, progress=False)
+    fine_tune(model, task, batch_size=8 if n_train in (25, 50) else 32, seed=seed, progress=False)
     return predict(model, task.open_test("transfer against scratch, all seeds, fixed recipe"))
 
 
