@@ -13,7 +13,6 @@ _HOME = {
     "training": ("best_device", "fine_tune", "predict"),
     "evaluation": ("compare", "evaluate", "report"),
     "plots": ("show", "show_images"),
-    "widgets": ("explore",),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 __all__ = sorted(_MODULE_OF)

@@ -218,8 +218,7 @@ def draw_view(rng: np.random.Generator, patient: dict, grid: int) -> dict[str, n
         )[:count]
     calcs[:, 2] = np.maximum(calcs[:, 2], 0.3)
     bad_contact = rng.uniform(4, 14) if rng.random() < 0.12 else 0.0
-    looks = scanner.looks
-    noise = rng.standard_normal((3 + 2 * looks, grid, grid), dtype=np.float32)  # lobules, texture, ligaments, looks
+    noise = rng.standard_normal((3 + 2 * scanner.looks, grid, grid), dtype=np.float32)  # lobules, texture, ligaments, looks
     numbers = {
         "field": field,
         "lobule": patient["lobule_mm"],
@@ -244,7 +243,7 @@ def draw_view(rng: np.random.Generator, patient: dict, grid: int) -> dict[str, n
         "edge_shadow_db": rng.uniform(0, 6) * (descriptors["margin"] == 0) * (rng.random() < 0.5),
         "lateral": scanner.lateral_mm,
         "axial": scanner.axial_mm,
-        "looks": looks,
+        "looks": scanner.looks,
         "range_db": scanner.range_db,
         "gamma": scanner.gamma * rng.uniform(0.9, 1.1),
         "loss_db": scanner.depth_loss_db + rng.normal(0, 3),

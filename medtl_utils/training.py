@@ -161,6 +161,7 @@ def fine_tune(
                     f"epoch {epoch + 1}/{epochs}  " + "  ".join(f"{k.replace('_', ' ')} {v[-1]:.3f}" for k, v in history.items()),
                     flush=True,
                 )
+    optimizer.zero_grad()  # gradients would keep as much memory as the weights
     model.to("cpu").eval()
     return history
 

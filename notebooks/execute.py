@@ -58,7 +58,7 @@ def execute(notebook: nbformat.NotebookNode, name: str) -> float:
     os.environ.update(THREADS)
     print(f"{name}: {len(notebook.cells)} cells")
     NotebookClient(
-        notebook, timeout=1800, resources={"metadata": {"path": str(HERE)}}, record_timing=False, coalesce_streams=True,
+        notebook, timeout=1800, resources={"metadata": {"path": str(HERE)}}, record_timing=False, coalesce_streams=True, extra_arguments=["--IPKernelApp.log_level=40"],
         on_cell_start=progress,
     ).execute()
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / (1e6 if sys.platform != "darwin" else 1e9)
@@ -94,7 +94,7 @@ def text_outputs(notebook: nbformat.NotebookNode) -> list[str]:
 
 
 def refresh(numbers: list[str]) -> None:
-    paths = [find(n) for n in numbers] or sorted(HERE.glob("[0-9]*.ipynb"))
+    paths = [find(n) for n in numbers] or [*sorted(HERE.glob("[0-9]*.ipynb")), HERE / "template.ipynb"]
     for path in paths:
         notebook = nbformat.read(path, 4)
         before = text_outputs(notebook)

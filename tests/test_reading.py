@@ -138,7 +138,7 @@ def nothing_private(nb, path):
 def glossary_terms_linked(nb, path, glossary=(FOLDER / "GLOSSARY.md").read_text()):
     """Each term that the glossary says this notebook introduces is linked where it first stands in the prose."""
     text = "\n".join(re.sub(r"^#+ .*$|^\|.*$", "", t, flags=re.M) for _, t in prose(nb))
-    for anchor, term, chinese, _, number in TERM.findall(glossary):
+    for anchor, term, _chinese, _, number in TERM.findall(glossary):
         if number != path.name[:2]:
             continue
         link = text.find(f"(GLOSSARY.md#{anchor})")

@@ -1,6 +1,6 @@
 """The picture in data/README.md: simulated beside real breast ultrasound, one thing varied a row.
 
-    python data/results/make_simulated_and_real.py
+python data/results/make_simulated_and_real.py
 """
 
 from pathlib import Path
@@ -50,7 +50,14 @@ def main() -> None:
     simulated, real_images = made["images"].float(), real.images.float()
     quarter = lambda x: [round(float(x[:, :, 16 * k : 16 * k + 16].mean())) for k in range(4)]
     print("grey level by depth, in quarters: simulated", quarter(simulated), "real", quarter(real_images))
-    print("mean and SD: simulated", round(float(simulated.mean())), round(float(simulated.std())), "real", round(float(real_images.mean())), round(float(real_images.std())))
+    print(
+        "mean and SD: simulated",
+        round(float(simulated.mean())),
+        round(float(simulated.std())),
+        "real",
+        round(float(real_images.mean())),
+        round(float(real_images.std())),
+    )
 
 
 plots.plt.rcParams["figure.constrained_layout.use"] = True

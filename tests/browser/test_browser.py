@@ -20,11 +20,17 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from tests.conftest import ROOT
 
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: install Debian's package chromium, or set CHROMIUM=/path/to/it")
+CHROMIUM = (
+    os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="no Chromium here: install Debian's package chromium, or set CHROMIUM=/path/to/it"
+)
 NOTEBOOKS = [*sorted((ROOT / "notebooks").glob("[0-9]*.ipynb")), ROOT / "notebooks" / "template.ipynb"]
 # requests that JupyterLab itself fails on in an empty home; everything else counts
-HARMLESS = re.compile(r"favicon|/api/contents/.*workspace|/lab/api/workspaces|status of 404.*checkpoints|Failed to load resource.*404", re.I)
+HARMLESS = re.compile(
+    r"favicon|/api/contents/.*workspace|/lab/api/workspaces|status of 404.*checkpoints|Failed to load resource.*404", re.I
+)
 
 
 @contextmanager
@@ -43,7 +49,12 @@ def jupyterlab(folder, home):
     token = secrets.token_hex(16)
     options = [f"--port={port}", "--ip=127.0.0.1", f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={folder}"]
     folders = [f"--LabApp.user_settings_dir={home / 'settings'}", f"--LabApp.workspaces_dir={home / 'workspaces'}"]
-    env = {**os.environ, "JUPYTER_RUNTIME_DIR": str(home / "runtime"), "JUPYTER_DATA_DIR": str(home / "data"), "OMP_NUM_THREADS": "2"}
+    env = {
+        **os.environ,
+        "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
+        "JUPYTER_DATA_DIR": str(home / "data"),
+        "OMP_NUM_THREADS": "2",
+    }
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", *options, *folders]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=env)
     try:
@@ -135,7 +146,12 @@ class Lab:
         """Serious and critical violations inside what the notebook adds: rendered Markdown and outputs."""
         from axe_playwright_python.sync_playwright import Axe
 
-        report = Axe().run(self.page, context={"include": [[".jp-RenderedHTMLCommon"], [".jp-RenderedHTML"], [".widget-vbox"]]} if self.has_output() else None)
+        report = Axe().run(
+            self.page,
+            context={"include": [[".jp-RenderedHTMLCommon"], [".jp-RenderedHTML"], [".widget-vbox"]]}
+            if self.has_output()
+            else None,
+        )
         return [
             f"{v['id']}: {node['html'][:160]}"
             for v in report.response["violations"]
@@ -200,7 +216,7 @@ PLANTED = {
     "cells with errors": "raise ValueError('planted')",
     "did not answer": "from medtl_utils import widgets\nimport matplotlib.pyplot as plt\nwidgets.explore(lambda n: (plt.figure(), 'always the same figure'), n=widgets.slider('n', 0, 5, 2), static=False);",
     "image-alt": "from IPython.display import HTML\nHTML('<img src=\"data:image/png;base64,iVBORw0KGgo=\"/>')",
-    "request to https://example.org": "from IPython.display import HTML\nHTML('<img alt=\"planted\" src=\"https://example.org/x.png\"/>')",
+    "request to https://example.org": 'from IPython.display import HTML\nHTML(\'<img alt="planted" src="https://example.org/x.png"/>\')',
     "console:": "from IPython.display import Javascript\nJavascript('console.error(\"planted\")')",
 }
 
@@ -209,6 +225,8 @@ PLANTED = {
 def test_the_browser_check_bites(browser, lab, word):
     folder, port, token = lab
     cells = [new_markdown_cell("# Planted"), new_code_cell(PLANTED[word])]
-    notebook = new_notebook(cells=cells, metadata={"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}})
+    notebook = new_notebook(
+        cells=cells, metadata={"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
+    )
     nbformat.write(notebook, folder / "planted.ipynb")
     assert any(word in p for p in problems(Lab(browser, port, token, "planted.ipynb")))
