@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import anywidget
 import ipywidgets as ipw
 import matplotlib.pyplot as plt
+import traitlets
 
 from .data import Split
 from .plots import BLUE, GREY, INK, ORANGE, figure_html, show
@@ -13,51 +15,80 @@ from .plots import BLUE, GREY, INK, ORANGE, figure_html, show
 Draw = Callable[..., tuple[plt.Figure, str]]  # (value of each control) -> (figure, its text alternative)
 
 
-def slider(label: str, low: int, high: int, value: int, step: int = 1) -> ipw.IntSlider:
-    """A whole-number slider that reports when it is let go; `explore` puts a number field beside it."""
-    return ipw.IntSlider(
-        value, low, high, step, description=label, continuous_update=False, readout=False, style={"description_width": "initial"}
-    )
+class Slider(anywidget.AnyWidget):
+    """The browser's own slider, with a label that screen readers hear (the handle of ipywidgets' slider has none).
+
+    Reports when it is let go, or at each arrow key. `value` is a whole number; with `options` it is an index into them.
+    """
+
+    _esm = """
+    export default { render({ model, el }) {
+      const label = document.createElement("label"), input = document.createElement("input"), output = document.createElement("output");
+      input.type = "range";
+      for (const key of ["min", "max", "step"]) input[key] = model.get(key);
+      const words = (value) => model.get("options")[value] ?? String(value);
+      const show = (value) => { output.textContent = " " + words(value); input.setAttribute("aria-valuetext", words(value)); };
+      const update = () => { input.value = model.get("value"); show(model.get("value")); };
+      input.addEventListener("input", () => show(Number(input.value)));
+      input.addEventListener("change", () => { model.set("value", Number(input.value)); model.save_changes(); });
+      model.on("change:value", update);
+      input.dataset.lmSuppressShortcuts = "true";  // else JupyterLab takes the arrow keys for itself
+      label.append(model.get("label") + " ", input);
+      el.append(label, output);
+      update();
+    } };
+    """
+    label = traitlets.Unicode().tag(sync=True)
+    min = traitlets.Int(0).tag(sync=True)
+    max = traitlets.Int(1).tag(sync=True)
+    step = traitlets.Int(1).tag(sync=True)
+    value = traitlets.Int(0).tag(sync=True)
+    options = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    choices: list | None = None
+
+    @property
+    def chosen(self):
+        """The value that a drawing function gets: the number, or the option it stands for."""
+        return self.value if self.choices is None else self.choices[self.value]
 
 
-def choice(label: str, options: list) -> ipw.SelectionSlider:
-    """A slider over a list of values; arrow keys step through it."""
-    return ipw.SelectionSlider(
-        options=options, description=label, continuous_update=False, style={"description_width": "initial"}
-    )
+def slider(label: str, low: int, high: int, value: int, step: int = 1) -> Slider:
+    """A slider over whole numbers from `low` to `high`."""
+    return Slider(label=label, min=low, max=high, value=value, step=step)
 
 
-def _twin(control: ipw.Widget) -> ipw.Widget:
-    """The control with a second way to set it by keyboard: a number field beside a slider, a drop-down beside a choice."""
-    if isinstance(control, ipw.IntSlider):
-        twin = ipw.BoundedIntText(
-            control.value,
-            control.min,
-            control.max,
-            control.step,
-            description="or type:",
-            layout=ipw.Layout(width="11em"),
-            tooltip=f"{control.description}, from {control.min} to {control.max}",
-        )
+def choice(label: str, options: list) -> Slider:
+    """A slider over a list of values, in their order; it starts at the first."""
+    control = Slider(label=label, min=0, max=len(options) - 1, options=[str(o) for o in options])
+    control.choices = list(options)
+    return control
+
+
+def _with_twin(control: Slider) -> ipw.HBox:
+    """The slider with a second way to set it by keyboard: a number field, or a list of the options."""
+    if control.choices is None:
+        limits = {"min": control.min, "max": control.max, "step": control.step}
+        twin = ipw.BoundedIntText(control.value, **limits, description="or type:", layout=ipw.Layout(width="11em"))
     else:
-        twin = ipw.Dropdown(options=control.options, value=control.value, description="or pick:", layout=ipw.Layout(width="13em"))
+        pairs = [(text, index) for index, text in enumerate(control.options)]
+        twin = ipw.Dropdown(options=pairs, value=control.value, description="or pick:", layout=ipw.Layout(width="13em"))
     ipw.link((control, "value"), (twin, "value"))
     return ipw.HBox([control, twin])
 
 
-def explore(draw: Draw, static: bool = True, **controls: ipw.Widget) -> ipw.VBox:
+def explore(draw: Draw, static: bool = True, **controls: Slider) -> ipw.VBox:
     """Show `draw(**values)` as one image that follows the controls, and below it the static figure of their first values.
 
     `draw` returns (figure, text); the text becomes the caption and is read out by screen readers when it changes. A value
     that `draw` cannot handle shows its error message in place of the figure. Returns the box of widgets (for tests).
     """
-    from IPython.display import display
+    from IPython.display import HTML, display
 
     picture = ipw.HTML()
 
     def update(_change=None) -> None:
         try:
-            picture.value = f'<div aria-live="polite">{figure_html(*draw(**{k: c.value for k, c in controls.items()}))}</div>'
+            picture.value = f'<div aria-live="polite">{figure_html(*draw(**{k: c.chosen for k, c in controls.items()}))}</div>'
         except (ValueError, IndexError, KeyError) as error:
             plt.close("all")
             picture.value = f'<p role="alert">{error}</p>'
@@ -65,12 +96,13 @@ def explore(draw: Draw, static: bool = True, **controls: ipw.Widget) -> ipw.VBox
     for control in controls.values():
         control.observe(update, "value")
     update()
-    box = ipw.VBox([*(_twin(c) for c in controls.values()), picture])
+    box = ipw.VBox([*(_with_twin(c) for c in controls.values()), picture])
     view = {"version_major": 2, "version_minor": 0, "model_id": box.model_id}
     words = "[Interactive figure: it needs a running kernel. The figure below shows its first setting.]"
     display({"application/vnd.jupyter.widget-view+json": view, "text/plain": words}, raw=True)
     if static:
-        show(*draw(**{k: c.value for k, c in controls.items()}))
+        display(HTML("<p><em>The same at its first setting, for reading without a kernel:</em></p>"))
+        show(*draw(**{k: c.chosen for k, c in controls.items()}))
     return box
 
 

@@ -15,6 +15,7 @@ from tests.conftest import ROOT
 FOLDER = ROOT / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("[0-9]*.ipynb"))
 TEMPLATE = FOLDER / "template.ipynb"
+GLOSSARY = (FOLDER / "GLOSSARY.md").read_text()
 IGNORE = "nbval-ignore-output"
 SECTIONS = ("What can go wrong", "Summary", "Exercises", "Copy into your own research", "References")
 TERM = re.compile(r'<a id="([\w-]+)"></a>([^|]+)\|([^|]+)\|([^|]+)\|\s*(\d\d)')
@@ -135,7 +136,7 @@ def nothing_private(nb, path):
             yield f"{cell.id}: absolute path {found}"
 
 
-def glossary_terms_linked(nb, path, glossary=(FOLDER / "GLOSSARY.md").read_text()):
+def glossary_terms_linked(nb, path, glossary=GLOSSARY):
     """Each term that the glossary says this notebook introduces is linked where it first stands in the prose."""
     text = "\n".join(re.sub(r"^#+ .*$|^\|.*$", "", t, flags=re.M) for _, t in prose(nb))
     for anchor, term, _chinese, _, number in TERM.findall(glossary):
