@@ -12,7 +12,7 @@ run: $(READY)            ## execute notebook 05 from start to end and print the 
 
 test: $(READY)           ## everything a change must pass, 30 minutes at most on two cores
 	$(PY) -m ruff check .
-	$(PY) -m pytest
+	$(PY) -m pytest --cov=medtl_utils --cov-branch --cov-report=term:skip-covered --cov-fail-under=90
 
 test-slow: $(READY)      ## the rest: second processor profile, coverage by simulation, hostile inputs
 	$(PY) -m pytest -m slow --override-ini addopts="-q --strict-markers"

@@ -15,11 +15,10 @@ def _weighted_auc(score: np.ndarray, positive: np.ndarray, weights: np.ndarray) 
     """AUC for each row of `weights` (B, N): the share of positive-negative pairs in the right order, ties one half."""
     order = np.argsort(score, kind="stable")
     s, y, w = score[order], positive[order], weights[:, order]
-    group = np.concatenate([[0], np.cumsum(s[1:] != s[:-1])])  # equal scores share a group
+    # equal scores share a group, which begins at `start`
     start = np.flatnonzero(np.concatenate([[True], s[1:] != s[:-1]]))
     neg, pos = np.add.reduceat(w * ~y, start, axis=1), np.add.reduceat(w * y, start, axis=1)
     below = np.cumsum(neg, axis=1) - neg
-    assert group[-1] + 1 == len(start)
     with np.errstate(invalid="ignore"):
         return (pos * (below + 0.5 * neg)).sum(1) / (pos.sum(1) * neg.sum(1))
 
@@ -133,11 +132,8 @@ def _exact(name: str, value: float, split: Split, stratum: np.ndarray, level: fl
     """Clopper-Pearson interval of a share that came out all right or all wrong, over the patients it rests on."""
     positive = 1 if split.positive is None else split.positive
     sizes = np.bincount(stratum, minlength=len(split.classes))
-    n = {"sensitivity": sizes[positive], "specificity": sizes[1 - positive if len(sizes) == 2 else 0]}.get(
-        name, sizes[sizes > 0].min()
-    )
-    tail = (1 - level) / 2
-    edge = float(tail ** (1 / n))
+    n = {"sensitivity": sizes[positive], "specificity": sizes[1 - positive]}.get(name, sizes[sizes > 0].min())
+    edge = float(((1 - level) / 2) ** (1 / n))
     if name == "brier":
         return value, value
     return (edge, 1.0) if value > 0.5 else (0.0, 1 - edge)

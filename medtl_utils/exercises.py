@@ -28,11 +28,8 @@ def _probability_function(answer) -> str | None:
     if got.shape != (7,):
         return f"the result should have shape (7,), one probability an image; yours has {tuple(got.shape)}."
     if torch.allclose(got, want[:, 1], atol=1e-5):
-        return (
-            "the result requires a gradient: wrap the forward pass in torch.no_grad()."
-            if answer(model, images).requires_grad
-            else None
-        )
+        tracked = answer(model, images).requires_grad
+        return "the result requires a gradient: wrap the forward pass in torch.no_grad()." if tracked else None
     if torch.allclose(got, want[:, 0], atol=1e-5):
         return "that is the probability of class 0. Which index is malignant here?"
     if torch.allclose(got, model.eval()(images)[:, 1].detach(), atol=1e-5):

@@ -57,12 +57,8 @@ def show(fig: plt.Figure, text: str) -> None:
 def show_images(split: Split, n: int = 10, title: str = "", captions: list[str] | None = None, seed: int = 0) -> None:
     """`n` images of a split, half of each class where there are two, with the class (or `captions`) above each."""
     if captions is None:
-        rng = np.random.default_rng(seed)
-        per_class = [
-            rng.permutation(np.flatnonzero(split.labels.numpy() == c))[: n // len(split.classes)]
-            for c in range(len(split.classes))
-        ]
-        split = split[np.concatenate(per_class)]
+        rng, labels, each = np.random.default_rng(seed), split.labels.numpy(), n // len(split.classes)
+        split = split[np.concatenate([rng.permutation(np.flatnonzero(labels == c))[:each] for c in range(len(split.classes))])]
         captions = [split.classes[label] for label in split.labels.tolist()]
     columns = min(len(split), 6)
     rows = -(-len(split) // columns)
@@ -74,17 +70,13 @@ def show_images(split: Split, n: int = 10, title: str = "", captions: list[str] 
         axis.imshow(image, cmap="gray", vmin=0, vmax=255)
         axis.set_title(caption, fontsize=10, fontweight="normal")
     fig.suptitle(title, fontweight="bold")
-    show(
-        fig,
-        f"{len(split)} images of the {split.name} set of {'×'.join(map(str, split.images.shape[2:]))} pixels: "
-        + ", ".join(captions)
-        + ".",
-    )
+    size = "×".join(map(str, split.images.shape[2:]))
+    show(fig, f"{len(split)} images of the {split.name} set of {size} pixels: {', '.join(captions)}.")
 
 
 def plot_intervals(rows: list[tuple[str, float, float, float]], title: str, xlabel: str, reference: float | None = None) -> None:
     """Values with their intervals as points with whiskers, one row each: (label, value, low, high)."""
-    fig, axis = plt.subplots(figsize=(7.5, 0.7 + 0.42 * len(rows)))
+    fig, axis = plt.subplots(figsize=(7.5, 1.0 + 0.42 * len(rows)))
     for place, (_label, value, low, high) in enumerate(rows):
         axis.plot([low, high], [place, place], color=BLUE, linestyle="-", linewidth=2)
         axis.plot(value, place, "o", color=INK)
@@ -92,13 +84,10 @@ def plot_intervals(rows: list[tuple[str, float, float, float]], title: str, xlab
         axis.axvline(reference, color=GREY, linestyle=":")
     axis.set_yticks(range(len(rows)), [row[0] for row in rows])
     axis.set_ylim(len(rows) - 0.5, -0.5)
-    axis.set(title=title, xlabel=xlabel)
-    show(
-        fig,
-        f"{xlabel}, value and 95 % interval: "
-        + "; ".join(f"{name} {v:.2f} ({a:.2f} to {b:.2f})" for name, v, a, b in rows)
-        + ".",
-    )
+    fig.suptitle(title, fontsize=12, fontweight="bold")  # over the whole width: long row labels leave the axes narrow
+    fig.supxlabel(xlabel, fontsize=11)
+    words = "; ".join(f"{name} {v:.2f} ({a:.2f} to {b:.2f})" for name, v, a, b in rows)
+    show(fig, f"{xlabel}, value and 95 % interval: {words}.")
 
 
 def plot_histories(histories: dict[str, dict[str, list[float]]], key: str, title: str, ylabel: str) -> None:

@@ -162,7 +162,7 @@ def fine_tune(
                     flush=True,
                 )
     optimizer.zero_grad()  # gradients would keep as much memory as the weights
-    model.to("cpu").eval()
+    model.to("cpu", memory_format=torch.contiguous_format).eval()  # as a saved and reloaded model: identical logits
     return history
 
 

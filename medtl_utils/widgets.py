@@ -143,7 +143,7 @@ def case_viewer(split: Split, probability) -> ipw.VBox:
     def draw(image: int) -> tuple[plt.Figure, str]:
         truth = split.classes[int(split.labels[image])]
         fig, (left, right) = plt.subplots(1, 2, figsize=(6.5, 2.7), width_ratios=[1, 1.7])
-        left.imshow(split.images[image].permute(1, 2, 0).squeeze(-1), cmap="gray", vmin=0, vmax=255)
+        left.imshow(split.images[image].permute(1, 2, 0).squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=255)
         left.set_title(f"image {image}", fontweight="normal")
         left.axis("off")
         right.hist(probability, bins=20, range=(0, 1), color=GREY)

@@ -44,13 +44,25 @@ def test_network_is_cut():
     assert done.returncode != 0 and ("without a network" in done.stderr or "unreachable" in done.stderr)
 
 
+def runs_alone(source: str, folder) -> subprocess.CompletedProcess:
+    """A cell in an empty namespace and an empty folder, without a network; a warning counts as an error."""
+    return run_offline([sys.executable, "-W", "error::UserWarning", "-c", f"import os; os.chdir({str(folder)!r})\n{source}"])
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_copy_cell_runs_alone(path, tmp_path):
-    """In an empty namespace and an empty folder."""
     cells = [c.source for c in read(path).cells if "copy" in c.metadata.get("tags", [])]
     assert len(cells) == 1
-    done = run_offline([sys.executable, "-W", "error::UserWarning", "-c", f"import os; os.chdir({str(tmp_path)!r})\n{cells[0]}"])
+    done = runs_alone(cells[0], tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.parametrize(
+    "planted", ["print(task)", "open('../data/README.md')", "import warnings; warnings.warn('old')", "1 / 0"]
+)
+def test_the_copy_check_bites(planted, tmp_path):
+    """A name from another cell, a file beside the notebook, a warning, an error."""
+    assert runs_alone(planted, tmp_path).returncode != 0
 
 
 # ---- exercises ------------------------------------------------------------------------------------------------------------
@@ -105,12 +117,26 @@ MISTAKES = {
 }
 
 
+def unnamed_mistakes(name, capsys) -> list:
+    """The mistakes that a check accepts, or answers without the word that names them."""
+    texts = [(answer, word, said(name, answer, capsys)) for answer, word in MISTAKES[name]]
+    return [answer for answer, word, text in texts if word not in text or "correct" in text]
+
+
 @pytest.mark.parametrize("name", EXERCISES)
 def test_typical_mistakes_get_the_message_that_names_them(name, capsys):
     assert len(MISTAKES[name]) >= 3
-    for answer, word in MISTAKES[name]:
-        text = said(name, answer, capsys)
-        assert word in text and "correct" not in text, (answer, text)
+    assert unnamed_mistakes(name, capsys) == []
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_the_exercise_check_bites(name, capsys, monkeypatch):
+    """Planted: a check that accepts everything, and one that only says no."""
+    hint = EXERCISES[name][0]
+    monkeypatch.setitem(EXERCISES, name, (hint, {}, lambda answer: None))
+    assert len(unnamed_mistakes(name, capsys)) == len(MISTAKES[name])
+    monkeypatch.setitem(EXERCISES, name, (hint, {}, lambda answer: "wrong."))
+    assert len(unnamed_mistakes(name, capsys)) == len(MISTAKES[name])
 
 
 def test_unknown_exercise():

@@ -165,6 +165,18 @@ def cells_are_small(nb, path):
         yield f"too many cells over 15 lines: {[c for c, n in sizes.items() if n > 15]}"
 
 
+def lines_fit_the_page(nb, path):
+    for cell in code(nb):
+        yield from (f"{cell.id}: a line of {len(line)} characters" for line in cell.source.splitlines() if len(line) > 125)
+
+
+def stated_checks_hold(nb, path):
+    """A check that was printed as False would be compared, found equal, and stay wrong for ever."""
+    for cell in code(nb):
+        for output in cell.outputs:
+            yield from (f"{cell.id}: {line}" for line in re.findall(r"^.*: False\b.*$", str(output.get("text", "")), re.M))
+
+
 def prose_before_code(nb, path):
     run = 0
     for cell in nb.cells:
@@ -181,7 +193,8 @@ def stable_ids(nb, path):
 
 RULES = [
     headings, header_and_sections, exercises, executed, clean_outputs, images_have_words, links_are_alive, nothing_private,
-    glossary_terms_linked, outputs_are_compared, cells_are_small, prose_before_code, stable_ids,
+    glossary_terms_linked, outputs_are_compared, cells_are_small, lines_fit_the_page,
+    stated_checks_hold, prose_before_code, stable_ids,
 ]  # fmt: skip
 
 
@@ -238,6 +251,8 @@ PLANTED = [
     (outputs_are_compared, lambda nb: [plant(nb, shown(tag=IGNORE, output_type="stream", name="stdout", text="0.91")) for _ in range(9)]),
     (cells_are_small, lambda nb: plant(nb, new_code_cell("x = 1\n" * 26))),
     (cells_are_small, lambda nb: [plant(nb, new_code_cell("x = 1\n" * 16)) for _ in range(3)]),
+    (lines_fit_the_page, lambda nb: plant(nb, new_code_cell("x = " + "1 + " * 40 + "1"))),
+    (stated_checks_hold, lambda nb: plant(nb, shown(output_type="stream", name="stdout", text="identical logits: False"))),
     (prose_before_code, lambda nb: [plant(nb, new_code_cell("x = 1")) for _ in range(5)]),
     (stable_ids, lambda nb: nb.cells[0].update(id=nb.cells[1].id)),
     (stable_ids, lambda nb: nb.cells[0].update(id="8f3c2a1b")),

@@ -44,6 +44,18 @@ def test_same_seed_same_weights_other_seed_other_weights(tiny_task):
     assert same(runs[0], runs[1]) and not same(runs[0], runs[2])
 
 
+def test_a_fine_tuned_model_reloads_to_identical_logits(tiny_task, tmp_path):
+    from medtl_utils.models import load_model, save_model
+
+    model = fresh()
+    quick(model, tiny_task)
+    again = load_model(save_model(model, tmp_path / "m.safetensors"))
+    x = model.normalisation(tiny_task.val.images)
+    assert torch.equal(model(x), again(x))
+    channels_last = model.to(memory_format=torch.channels_last)  # planted: the layout that training leaves behind
+    assert not torch.equal(channels_last(x), again(x))
+
+
 def test_global_random_state_is_left_alone(tiny_task):
     torch.manual_seed(5)
     expected = torch.rand(3)
