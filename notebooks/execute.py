@@ -10,7 +10,6 @@ import argparse
 import difflib
 import os
 import re
-import resource
 import sys
 import time
 from pathlib import Path
@@ -18,6 +17,11 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
 
 HERE = Path(__file__).resolve().parent
 OUTPUTS = HERE.parent / "outputs"
@@ -61,9 +65,12 @@ def execute(notebook: nbformat.NotebookNode, name: str) -> float:
         notebook, timeout=1800, resources={"metadata": {"path": str(HERE)}}, record_timing=False, coalesce_streams=True, extra_arguments=["--IPKernelApp.log_level=40"],
         on_cell_start=progress,
     ).execute()
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / (1e6 if sys.platform != "darwin" else 1e9)
     seconds = time.time() - began
-    print(f"{name}: {seconds:.0f} s, peak memory of the kernel {peak:.1f} GB")
+    memory = ""
+    if resource is not None:
+        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / (1e9 if sys.platform == "darwin" else 1e6)
+        memory = f", peak memory of the kernel {peak:.1f} GB"
+    print(f"{name}: {seconds:.0f} s{memory}")
     return seconds
 
 

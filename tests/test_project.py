@@ -99,6 +99,16 @@ def test_no_pickle_is_loaded():
             assert "allow_pickle=False" in call, f"{path.name}: {call}"
 
 
+def test_headline_numbers_are_the_tables():
+    """README and model card quote data/results/breastmnist_transfer.json, every row, to the last digit."""
+    import json
+
+    texts = [(ROOT / f).read_text().replace("−", "-") for f in ("README.md", "data/MODEL_CARD.md")]
+    for row in json.loads((ROOT / "data/results/breastmnist_transfer.json").read_text())["summary"]:
+        if row["metric"] == "auc":
+            assert all(f"{row['difference']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})" in text for text in texts), row
+
+
 def test_the_source_model_is_the_one_its_card_describes():
     import hashlib
 
