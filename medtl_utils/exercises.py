@@ -70,6 +70,11 @@ EXERCISES: dict[str, tuple[str, dict, object | Callable]] = {
         },
         0,
     ),
+    # ---- 01 ----
+    # ---- 02 ----
+    # ---- 03 ----
+    # ---- 04 ----
+    # ---- 05 ----
     "5.1": (
         "count the weights of Linear(512, 2), then its biases.",
         {

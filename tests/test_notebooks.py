@@ -1,11 +1,13 @@
 """Every notebook, unchanged, under strict nbval with the network cut off; its copy cell alone; its exercises; its loop."""
 
 import ast
+import importlib
 import re
 import subprocess
 import sys
 
 import nbformat
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -83,7 +85,7 @@ def said(name, answer, capsys) -> str:
 
 @pytest.mark.parametrize("name", EXERCISES)
 def test_solution_passes_and_empty_answer_gets_the_hint(name, capsys):
-    namespace = {"torch": torch}
+    namespace = {"torch": torch, "np": np}
     exec(solutions()[name], namespace)
     assert said(name, namespace["answer"], capsys) == f"Exercise {name}: correct.\n"
     assert "not answered yet. Hint:" in said(name, ..., capsys)
@@ -115,6 +117,8 @@ MISTAKES = {
     ],
     "5.4": [("yes", "includes zero"), ("No", "no evidence"), ("maybe", "Hint")],
 }
+for path in sorted((ROOT / "tests").glob("test_notebook_[0-9]*.py")):  # each chapter's tests hold its own mistakes
+    MISTAKES |= importlib.import_module(f"tests.{path.stem}").MISTAKES
 
 
 def unnamed_mistakes(name, capsys) -> list:
