@@ -15,13 +15,14 @@ Descriptors after the ACR BI-RADS Ultrasound lexicon. Teaching material: the ima
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-VERSION = 1  # raise it whenever an image changes: it is part of every cache name
+VERSION = 1  # raise it whenever an image of the target task changes: it is part of every cache name
 
 DESCRIPTORS: dict[str, tuple[str, ...]] = {
     "margin": ("circumscribed", "microlobulated", "indistinct", "spiculated"),
@@ -82,6 +83,28 @@ SCANNER_GAP = 0.15
 # Size of the fibroglandular lobules, a property of the patient: the source never sees the target's range.
 LOBULE_MM = {"source": ((1.2, 3.0), (4.5, 8.0)), "target": ((3.0, 4.5),)}
 FIELD_MM = {"source": (28.0, 55.0), "target": (40.0, 40.0)}  # width = depth of the picture
+FOCUS = {"source": (0.1, 0.9), "target": (0.25, 0.65)}  # depth of the focal zone, as a share of the field
+# What source images vary in beyond the target's machines and tissue: (range in the source, the one value in the target).
+# A source that has seen more than it will meet. `draw_patient` and `render` say what each number does.
+WIDER: dict[str, tuple[tuple[float, float], float]] = {
+    "beam_mm": ((0.7, 4.0), 1.0),  # width of the attenuated beams: spatial compounding makes shadows wide and soft
+    "tgc_db": ((0.8, 3.5), 1.6),  # unevenness of the time-gain compensation
+    "defocus": ((1.5, 3.5), 2.2),  # how many times wider the beam is away from the focus
+    "posterior_times": ((0.7, 1.6), 1.0),  # strength of shadow and enhancement
+    "lamella_db": ((0.0, 14.0), 0.0),  # long, wavy bright layers of connective tissue ...
+    "lamella_mm": ((1.4, 4.5), 1.0),  # ... and their distance
+    "streak_db": ((0.0, 9.0), 0.0),  # vertical streaks: shadows of ligaments near the skin
+    "exposure": ((0.32, 0.52), 0.0),  # where the operator's gain puts the mean echo between black and white; 0: as it comes
+    "wild": ((1.0, 2.6), 1.0),  # irregularity of the contour
+    "warp": ((0.0, 0.22), 0.0),  # bending of the lesion with the tissue
+}
+# Things that only some source images have, independent of every descriptor: probability, and the range of their strength.
+EXTRAS: dict[str, tuple[float, tuple[float, float]]] = {
+    "convex": (0.06, (0.2, 0.5)),  # curved probe: half of the sector's opening, radians
+    "lobule_like": (0.35, (-9.0, -3.0)),  # a fat lobule that could be taken for a lesion, dB
+    "rib_db": (0.15, (12.0, 30.0)),  # a rib at depth: bright, with its shadow
+    "calipers": (0.12, (1.0, 1.0)),  # the two marks that a reader sets to measure; 1 = white
+}
 _STREAM = {"source": 1, "target": 2}  # first word of every random stream: no patient can be in both
 _SPLITS = {"train": 0, "val": 1, "test": 2}
 _ANGLES = 256
@@ -112,9 +135,9 @@ def draw_scanner(rng: np.random.Generator) -> Scanner:
             rng.uniform(0.25, 0.90),
             rng.uniform(0.12, 0.42),
             int(rng.integers(1, 7)),
-            rng.uniform(38, 64),
+            rng.uniform(42, 70),
             rng.uniform(0.8, 1.9),
-            rng.uniform(6, 58),
+            rng.uniform(4, 48),
         )
         if min(np.abs(scanner.position() - s.position()).max() for s in TARGET_SCANNERS.values()) > SCANNER_GAP:
             return scanner
@@ -166,17 +189,20 @@ def draw_patient(rng: np.random.Generator, kind: str, malignant: bool | None = N
         "wobble": rng.standard_normal(12),
         "phase": rng.uniform(0, 2 * np.pi, 12),
         "spicules": rng.uniform(0, 2 * np.pi, rng.integers(7, 13)),
+        "kind": kind,
+        **{name: rng.uniform(*wide) if kind == "source" else fixed for name, (wide, fixed) in WIDER.items()},
+        **{name: rng.uniform(*r) * (rng.random() < p) if kind == "source" else 0.0 for name, (p, r) in EXTRAS.items()},
     }
 
 
 def _contour(rng: np.random.Generator, patient: dict) -> tuple[np.ndarray, np.ndarray]:
     """Radius R and edge width L over the angle, both in units of the lesion's half axes; shape (256,) each."""
     angle = np.linspace(-np.pi, np.pi, _ANGLES, endpoint=False)
-    wobble = patient["wobble"] + 0.25 * rng.standard_normal(12)  # each view cuts the lesion in another plane
+    wobble = patient["wild"] * (patient["wobble"] + 0.25 * rng.standard_normal(12))  # each view cuts the lesion in another plane
     wave = np.stack([wobble[k] * np.cos((k + 2) * angle + patient["phase"][k]) for k in range(12)])
     margin = patient["descriptors"]["margin"]
     if margin == 0:  # circumscribed: smooth and sharp
-        radius, edge = 1 + 0.035 * wave[:2].sum(0), np.full(_ANGLES, 0.05)
+        radius, edge = 1 + 0.035 * wave[:2].sum(0).clip(-4, 4), np.full(_ANGLES, 0.05)
     elif margin == 1:  # microlobulated: short scallops, sharp
         lobes = 6 + int(abs(patient["wobble"][11]) * 3) % 4
         scallops = np.abs(np.cos(0.5 * lobes * (angle + 0.18 * wave[0]) + patient["phase"][0])) * (0.6 + 0.3 * wave[1])
@@ -247,7 +273,7 @@ def draw_view(rng: np.random.Generator, patient: dict, grid: int) -> dict[str, n
         "range_db": scanner.range_db,
         "gamma": scanner.gamma * rng.uniform(0.9, 1.1),
         "loss_db": scanner.depth_loss_db + rng.normal(0, 3),
-        "focus": field * rng.uniform(0.25, 0.65),
+        "focus": field * rng.uniform(*FOCUS[patient["kind"]]),
         "gain_db": rng.normal(0, 3.0),
         "contact_db": bad_contact,
         "contact_x": rng.uniform(0, field),
@@ -257,7 +283,12 @@ def draw_view(rng: np.random.Generator, patient: dict, grid: int) -> dict[str, n
         "skin_mm": rng.uniform(1.0, 2.2),
         "striae_db": rng.uniform(0.5, 3.0),
         "striae_mm": rng.uniform(1.2, 2.8),
+        **{name: patient[name] for name in (*WIDER, *EXTRAS)},
     }
+    places = np.zeros(6)  # x, y and half axes of the fat lobule, x and y of the rib: source images only
+    if patient["kind"] == "source":
+        places = np.array([*field * rng.uniform((0.1, 0.25), (0.9, 0.8)), *rng.uniform((4, 2), (9, 5)), *field * rng.uniform((0.1, 0.6), (0.9, 0.95))])  # fmt: skip
+    numbers |= dict(zip(("fat_x", "fat_y", "fat_half_x", "fat_half_y", "rib_x", "rib_y"), places))
     return {
         "numbers": np.array(list(numbers.values()), np.float32),
         "names": list(numbers),
@@ -312,6 +343,30 @@ def _lookup(table: torch.Tensor, angle: torch.Tensor) -> torch.Tensor:
     return left + frac * (right - left)
 
 
+def _sector(pictures: torch.Tensor, half: torch.Tensor) -> torch.Tensor:
+    """Bend (B, C, n, n) pictures of parallel beams into the sector of a curved probe; outside it is black.
+
+    `half`: (B, 1, 1) half opening in radians. Depth is kept along each beam, so a shadow still lies behind what casts it,
+    but beams spread.
+    """
+    n = pictures.shape[-1]
+    at = (torch.arange(n, device=pictures.device) + 0.5) / n
+    z, x = at[None, :, None], at[None, None, :] - 0.5
+    apex = (1 / torch.sin(half) - 1) / 2  # above the skin, in picture heights: mean width = picture width
+    beam = torch.atan2(x, z + apex) / half
+    depth = torch.hypot(x, z + apex) - apex
+    return torch.nn.functional.grid_sample(pictures, torch.stack([beam, 2 * depth - 1], -1), align_corners=False)
+
+
+def _calipers(x: torch.Tensor, y: torch.Tensor, p: dict[str, torch.Tensor]) -> torch.Tensor:
+    """(B, n, n) in 0..1: crosses of 2.6 mm at both ends of the lesion's width."""
+    crosses = []
+    for side in (-1.0, 1.0):
+        dx, dy = (x - p["x"] - 1.05 * side * p["half_x"]).abs(), (y - p["y"]).abs()
+        crosses += [_bell(dx / 0.4) * (dy < 1.3), _bell(dy / 0.4) * (dx < 1.3)]
+    return torch.stack(crosses).amax(0)
+
+
 @torch.no_grad()
 def render(views: list[dict], size: int, device: str | torch.device = "cpu") -> tuple[torch.Tensor, torch.Tensor]:
     """Turn drawn views into pictures.
@@ -350,10 +405,16 @@ def render(views: list[dict], size: int, device: str | torch.device = "cpu") -> 
     db = db + 6 * _bell((y / p["skin_mm"]) ** 2)
     db = db + p["reverb_db"] * torch.cos(torch.pi * y / p["reverb_mm"]).square().square().square() * torch.exp(-y / 4)
 
+    layers = torch.sin(torch.pi * (depth + 0.6 * strands) / p["lamella_mm"])  # they keep out of the lesion: see `cover`
+    db = db + p["lamella_db"] * _bell(layers / 0.35) * soft(2 * lobules + 1.5 * bumps)
+    if p["lobule_like"].any():
+        away = ((x - p["fat_x"]) / p["fat_half_x"].clamp_min(1)) ** 2 + ((y - p["fat_y"]) / p["fat_half_y"].clamp_min(1)) ** 2
+        db = db + p["lobule_like"] * (_bell(away) - 0.8 * _bell((away - 1.3) / 0.35))  # dark, in a bright capsule
+
     # 2. lesion: r is 1 on the ellipse; inside R(angle) it is lesion, beyond it fades within the edge width L(angle)
     cos, sin = torch.cos(p["tilt"]), torch.sin(p["tilt"])
-    u = ((x - p["x"]) * cos + (y - p["y"]) * sin) / p["half_x"]
-    v = ((y - p["y"]) * cos - (x - p["x"]) * sin) / p["half_y"]
+    u = ((x - p["x"]) * cos + (y - p["y"]) * sin) / p["half_x"] + p["warp"] * bumps
+    v = ((y - p["y"]) * cos - (x - p["x"]) * sin) / p["half_y"] + p["warp"] * bumps.flip(2)
     r, angle = torch.hypot(u, v), torch.atan2(v, u)
     outside = r - _lookup(stack("radius"), angle)
     width = _lookup(stack("edge"), angle)
@@ -368,53 +429,73 @@ def render(views: list[dict], size: int, device: str | torch.device = "cpu") -> 
     db = db + p["lesion"] * (spot_y * calcs[:, None, :, 3]) @ spot_x.transpose(1, 2)
 
     # 3. attenuation along the beam: a cumulative sum over depth, so only what lies behind is changed
-    rate = p["posterior_db"] * cover / (2 * p["half_y"])  # dB per mm inside the lesion
+    rate = p["posterior_times"] * p["posterior_db"] * cover / (2 * p["half_y"])  # dB per mm inside the lesion
     sides = _bell(((x - p["x"]).abs() - p["half_x"]) / 0.7) * soft((y - p["y"]) / 0.5)
-    rate = rate @ _mean_blur(1.0 / mm, n)  # a beam is about a millimetre wide: shadows have soft sides
+    rate = rate @ _mean_blur(p["beam_mm"] / mm, n)  # a beam is about a millimetre wide: shadows have soft sides
+    if p["rib_db"].any():
+        rib = p["rib_db"] * _bell((x - p["rib_x"]) / 5)
+        db = db + 0.6 * rib * _bell((y - p["rib_y"]) / 0.6)
+        rate = rate - rib * _bell((y - p["rib_y"] - 1) / 0.6)
     db = db + torch.cumsum(rate, 1) * mm - p["lesion"] * p["edge_shadow_db"] * sides
     db = db - p["contact_db"] * _bell((x - p["contact_x"]) / p["contact_w"])
     relative = y / p["field"]
+    streaks = noise[:, 2, :1] @ _blur_matrices((2.0 / mm).flatten(), n).transpose(1, 2)
+    db = db - p["streak_db"] * streaks.clamp_min(0) * relative.sqrt()
     tgc = _basis(n, 5).to(device) @ stack("tgc") @ _basis(n, 3).to(device).T
-    db = db - p["loss_db"] * relative**1.5 + 1.6 * tgc + p["gain_db"]
+    db = db - p["loss_db"] * relative**1.5 + p["tgc_db"] * tgc + p["gain_db"]
 
     # 4. speckle: blur along the beam, then across it (wider away from the focus); average the looks' intensities
     speckle = noise[:, 3:] * torch.pow(10.0, db / 20)[:, None]
     speckle = _blur_matrices((p["axial"] / mm).flatten(), n)[:, None] @ speckle
     off_focus = ((y - p["focus"]).abs() / (0.6 * p["field"])).clamp(0, 1)[:, None]
     sharp = speckle @ _blur_matrices((p["lateral"] / mm).flatten(), n)[:, None].transpose(-1, -2)
-    broad = speckle @ _blur_matrices((2.2 * p["lateral"] / mm).flatten(), n)[:, None].transpose(-1, -2)
+    broad = speckle @ _blur_matrices((p["defocus"] * p["lateral"] / mm).flatten(), n)[:, None].transpose(-1, -2)
     intensity = (sharp * (1 - off_focus) + broad * off_focus).square().sum(1) / (2 * p["looks"])
 
     # 5. log compression: WHITE_DB is white, WHITE_DB - range_db is black
-    grey = (1 + (10 * torch.log10(intensity + 1e-9) - WHITE_DB) / p["range_db"]).clamp(0, 1) ** p["gamma"]
+    echo = 10 * torch.log10(intensity + 1e-9)
+    wanted = WHITE_DB - p["range_db"] * (1 - p["exposure"])
+    echo = echo + (p["exposure"] > 0) * (wanted - echo.mean((1, 2), keepdim=True))
+    grey = (1 + (echo - WHITE_DB) / p["range_db"]).clamp(0, 1) ** p["gamma"]
+    core = core.float()
+    bent = p["convex"].flatten() > 0
+    if bent.any():
+        grey[bent], core[bent] = _sector(torch.stack([grey, core], 1)[bent], p["convex"][bent]).unbind(1)
+    if p["calipers"].any():
+        grey = torch.maximum(grey, p["calipers"] * _calipers(x, y, p))
     down = _downsample(n, size).to(device)
-    grey, core = down @ grey @ down.T, down @ core.float() @ down.T
+    grey, core = down @ grey @ down.T, down @ core @ down.T
     return (grey * 255).round().clamp(0, 255).to(torch.uint8)[:, None].cpu(), (core > 0.5).cpu()
 
 
-def simulate(draws: list[tuple[np.random.Generator, dict]], size: int, device: str = "cpu", batch: int = 16):
-    """Render many (generator, patient) pairs, `batch` at a time; noise is drawn in two threads.
+def simulate(draws: list[tuple[np.random.Generator, dict]], size: int, device: str = "cpu", batch: int | None = None):
+    """Render many (generator, patient) pairs, `batch` at a time (default: what fits a processor's cache), on all cores.
 
     Returns images, torch uint8 (N, 1, size, size), and masks, torch bool (N, size, size).
     """
-    grid = size * 5 // 4
+    grid, batch = size * 5 // 4, batch or max(1, 16 * 64**2 // size**2)
 
     def one_batch(start: int) -> tuple[torch.Tensor, torch.Tensor]:
         return render([draw_view(rng, patient, grid) for rng, patient in draws[start : start + batch]], size, device)
 
     threads = torch.get_num_threads()
-    try:  # two batches side by side beat two threads inside each small operation
-        with ThreadPoolExecutor(2, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    try:  # batches side by side beat threads inside each small operation
+        with ThreadPoolExecutor(max(2, threads), initializer=torch.set_num_threads, initargs=(1,)) as pool:
             images, masks = zip(*pool.map(one_batch, range(0, len(draws), batch)))
     finally:
         torch.set_num_threads(threads)
     return torch.cat(images), torch.cat(masks)
 
 
-def simulate_target(split: str, n_patients: int, size: int = 64, seed: int = 0) -> dict:
+def simulate_target(
+    split: str, n_patients: int, size: int = 64, seed: int = 0, edit: Callable[[dict], None] | None = None
+) -> dict:
     """Patients of the target task: 1 to 4 images each, malignant with probability PREVALENCE.
 
-    `split`: "train", "val" or "test", each its own stream of patients. Returns a dict: images uint8 (N, 1, size, size),
+    `split`: "train", "val" or "test", each its own stream of patients. `edit`: changes a patient (the dict of
+    `draw_patient`) before her images are made, for counterfactuals: with and without the edit of `posterior_db`, `echo_db`,
+    `halo` among the descriptors, `calipers` or `lesion`, the images are the same in everything else, speckle included.
+    Returns a dict: images uint8 (N, 1, size, size),
     masks bool (N, size, size), labels int64 (N,) with 1 = malignant, patients str (N,), descriptors: name -> array (N,)
     (the six descriptors as indices, and size_mm, scanner).
     """
@@ -422,6 +503,8 @@ def simulate_target(split: str, n_patients: int, size: int = 64, seed: int = 0) 
     for number in range(n_patients):
         rng = random_stream("target", seed, _SPLITS[split], number)
         patient = draw_patient(rng, "target", malignant=bool(rng.random() < PREVALENCE))
+        if edit is not None:
+            edit(patient)
         for view in range(int(rng.integers(1, 5))):
             draws.append((random_stream("target", seed, _SPLITS[split], number, view), patient))
             patients.append(f"{split}-{seed}-{number:04d}")

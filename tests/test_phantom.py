@@ -146,3 +146,72 @@ def test_patients_keep_their_scanner_and_descriptors():
 def test_128_pixels():
     image, mask = lesion(0, size=128)
     assert image.shape == mask.shape == (128, 128) and mask.any()
+
+
+# ---- what source images have beyond the target's ----------------------------------------------------------------------------
+
+
+def source_pair(seed: int, **changed):
+    """The same source patient twice: plain, and with some of her numbers changed; images as float, and the mask."""
+    pictures = []
+    for numbers in ({}, changed):
+        patient = phantom.draw_patient(phantom.random_stream("source", seed, 0), "source")
+        patient.update(dict.fromkeys(phantom.EXTRAS, 0.0), exposure=0.0, streak_db=0.0)
+        patient.update({"lesion": True, "size_mm": 14.0, "field_mm": 40.0, "fat_mm": 4.0, "gland_mm": 30.0} | numbers)
+        image, mask = phantom.simulate([(phantom.random_stream("source", seed, 0, 0), patient)], 64)
+        pictures.append(image[0, 0].float())
+    return *pictures, mask[0]
+
+
+def test_the_target_varies_in_nothing_but_its_own():
+    target = phantom.draw_patient(phantom.random_stream("target", 0, 0), "target", True)
+    assert all(target[name] == fixed for name, (_, fixed) in phantom.WIDER.items())
+    assert all(target[name] == 0 for name in phantom.EXTRAS)
+    source = [phantom.draw_patient(phantom.random_stream("source", k, 0), "source") for k in range(400)]
+    for name, ((low, high), _) in phantom.WIDER.items():
+        values = np.array([p[name] for p in source])
+        assert low <= values.min() < low + 0.1 * (high - low) and high - 0.1 * (high - low) < values.max() <= high
+    for name, (probability, _) in phantom.EXTRAS.items():
+        assert abs(np.mean([p[name] != 0 for p in source]) - probability) < 0.08
+
+
+def test_calipers_mark_the_lesions_ends_and_nothing_else():
+    for seed in range(4):
+        plain, marked, mask = source_pair(seed, calipers=1.0)
+        changed = (marked - plain).abs() > 0
+        columns = mask.any(0).nonzero().flatten()
+        away = changed.nonzero()[:, 1]
+        near_an_end = torch.minimum((away - columns[0]).abs(), (away - columns[-1]).abs()) <= 6
+        assert changed.any() and near_an_end.all() and changed.float().mean() < 0.05
+        assert marked[changed].max() > 200 and (marked >= plain).all()
+
+
+def test_a_rib_shades_what_lies_behind_it():
+    for seed in range(4):
+        plain, rib, _ = source_pair(seed, rib_db=25.0)
+        change = rib - plain
+        bright = change.amax(1).argmax()
+        assert change[bright].max() > 8  # the bone's face
+        assert change[min(int(bright) + 4, 62) :].min() < -10 and change[: max(int(bright) - 6, 1)].abs().max() < 6
+
+
+def test_a_curved_probe_spreads_the_beams():
+    """In the sector the corners beside the probe are black, and a shadow is wider below than above."""
+    plain, sector, _ = source_pair(1, convex=0.45)
+    assert sector[:4, :4].max() == 0 and sector[:4, -4:].max() == 0 and plain[:4, :4].max() > 0
+    column = torch.zeros(1, 1, 80, 80)
+    column[..., 34:46] = 1.0
+    bent = phantom._sector(column, torch.full((1, 1, 1), 0.45))[0, 0] > 0.5
+    assert bent[75].sum() > 1.5 * bent[5].sum()
+
+
+def test_exposure_sets_the_brightness():
+    dark, bright = (source_pair(2, exposure=e)[1].mean() for e in (0.35, 0.55))
+    assert bright > dark + 15
+
+
+def test_edits_make_counterfactual_pairs():
+    plain = phantom.simulate_target("test", 3, 64, seed=9)
+    marked = phantom.simulate_target("test", 3, 64, seed=9, edit=lambda patient: patient.update(calipers=1.0))
+    changed = (plain["images"] != marked["images"]).float().mean()
+    assert 0 < changed < 0.05 and plain["patients"].tolist() == marked["patients"].tolist()

