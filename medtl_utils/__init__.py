@@ -11,7 +11,7 @@ _HOME = {
     "data": ("DataError", "Split", "Task", "TestSetOpened", "check_disjoint", "data_folder", "find_twins", "load_task"),
     "models": ("freeze", "load_model", "param_groups", "replace_head", "save_model", "set_batchnorm", "source_model"),
     "training": ("best_device", "fine_tune", "predict"),
-    "evaluation": ("compare", "evaluate", "report"),
+    "evaluation": ("compare", "delong", "evaluate", "report", "tripod_report"),
     "plots": ("show", "show_images"),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import numpy as np
 import torch
-from scipy import stats
+from scipy import special, stats
 
-from .data import Split, Task
+from .data import Split, Task, check_disjoint
 
 METRICS = ("auc", "accuracy", "balanced_accuracy", "sensitivity", "specificity", "brier")
 
@@ -96,7 +98,13 @@ def _checked(scores: torch.Tensor, split: Split) -> np.ndarray:
 
 
 def evaluate(
-    scores: torch.Tensor, split: Split, n_boot: int = 1000, seed: int = 0, threshold: float = 0.5, level: float = 0.95
+    scores: torch.Tensor,
+    split: Split,
+    n_boot: int = 1000,
+    seed: int = 0,
+    threshold: float = 0.5,
+    level: float = 0.95,
+    train: Split | None = None,
 ) -> dict[str, tuple[float, float, float]]:
     """Metrics of one model on one split, each as (value, low, high) with a 95 % interval.
 
@@ -105,9 +113,11 @@ def evaluate(
     than two classes: macro one-vs-rest AUC, no sensitivity and specificity). Intervals: BCa bootstrap that draws whole
     patients within their class (images, where the source knows no patients). Where all draws agree, as at a
     sensitivity of 1, the exact binomial interval over patients stands in. They hold for one trained model: how much
-    another training seed would change is not in them; that is `compare`'s business.
-    Raises ValueError for scores that are no probabilities or do not fit the split, and for a split of one class.
+    another training seed would change is not in them; that is `compare`'s business. `train`: what the model learnt from.
+    Raises ValueError for scores that are no probabilities or do not fit, a split of one class, and patients shared with `train`.
     """
+    if train is not None:
+        check_disjoint(train, split)
     probabilities = _checked(scores, split)
     labels = split.labels.numpy()
     unit, stratum = _units(split)
@@ -202,3 +212,77 @@ def report(result: dict[str, tuple[float, float, float]], split: Split, task: Ta
     ]
     reasons = "; ".join(f"{o['opening']}. {o['reason']}" for o in task.openings) or "never"
     return "\n".join([*lines, "", f"Test set opened {len(task.openings)} time(s) in this run: {reasons}"])
+
+
+def delong(scores_a, labels, scores_b=None, patients=None, level: float = 0.95) -> dict[str, float]:
+    """AUC with DeLong's interval on the logit scale; with `scores_b`, the paired difference of two AUCs on the same cases.
+
+    All arrays (N,). `scores_a`, `scores_b`: higher = more positive, any scale. `labels`: True = positive. `patients`: None =
+    all cases independent; else placement values are summed by patient (Obuchowski, Biometrics 53, 1997, 567).
+    Returns auc, se, low, high; with `scores_b` also auc_b, difference, difference_low, difference_high, p (a - b, normal).
+    Raises ValueError for shapes that differ, values not finite, fewer than two patients in a class, and an AUC of 0 or 1.
+    DeLong et al., Biometrics 44 (1988) 837; by ranks as Sun & Xu, IEEE Signal Processing Letters 21 (2014) 1389.
+    """
+    y = np.asarray(labels).astype(bool)
+    unit = np.arange(len(y)) if patients is None else np.unique(np.asarray(patients), return_inverse=True)[1]
+    sides = [np.asarray(s, dtype=np.float64) for s in (scores_a, scores_b) if s is not None]
+    if len(unit) != len(y) or not all(s.shape == y.shape and np.isfinite(s).all() for s in sides):
+        raise ValueError(f"scores, labels and patients must be finite and of one shape (N,); labels have {y.shape}.")
+    n_units = [len(np.unique(unit[c])) for c in (y, ~y)]
+    if min(n_units) < 2:
+        raise ValueError(f"DeLong needs at least two patients of each class; got {n_units[0]} positive, {n_units[1]} negative.")
+
+    def placements(s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # the share of the other class on the right side, ties 1/2
+        rank = stats.rankdata(s)
+        return (rank[y] - stats.rankdata(s[y])) / (~y).sum(), 1 - (rank[~y] - stats.rankdata(s[~y])) / y.sum()
+
+    def variance(v10: np.ndarray, v01: np.ndarray) -> float:
+        pos, neg = (np.bincount(unit[c], v - v.mean(), unit.max() + 1) / len(v) for c, v in ((y, v10), (~y, v01)))
+        m, n, k = *n_units, unit.max() + 1
+        return m / (m - 1) * pos @ pos + n / (n - 1) * neg @ neg + 2 * k / (k - 1) * pos @ neg
+
+    z, placed = stats.norm.ppf((1 + level) / 2), [placements(s) for s in sides]
+    aucs, se = [float(v10.mean()) for v10, _ in placed], float(variance(*placed[0]) ** 0.5)
+    if not 0 < aucs[0] < 1:
+        raise ValueError(f"The AUC is {aucs[0]:.0f}: the classes do not overlap and DeLong's variance is 0. Use evaluate(...).")
+    ends = special.expit(special.logit(aucs[0]) + np.array([-z, z]) * se / (aucs[0] * (1 - aucs[0])))
+    result = {"auc": aucs[0], "se": se, "low": ends[0], "high": ends[1]}
+    if scores_b is not None:
+        gap, se = aucs[0] - aucs[1], max(variance(*(a - b for a, b in zip(*placed))), 0.0) ** 0.5
+        p = 2 * stats.norm.sf(abs(gap) / se) if se > 0 else float(gap == 0)
+        result |= {"auc_b": aucs[1], "difference": gap, "difference_low": gap - z * se, "difference_high": gap + z * se, "p": p}
+    return {name: float(value) for name, value in result.items()}
+
+
+# heading -> items of TRIPOD+AI (Collins et al., BMJ 385, 2024, e078378) and CLAIM 2024 (Tejani et al., Radiol. AI 6, 2024, e240300)
+REPORT_ITEMS = {
+    "intended use": ("3b", "41"), "data": ("5a", "7"), "reference standard": ("8a", "14"), "patients": ("20a, 20b", "35, 36"),
+    "split": ("12a", "19, 20"), "sample size": ("10", "21"), "model": ("22", "22, 24"), "training": ("12c", "25, 26"),
+    "operating point": ("15", "28"), "metrics": ("12e", "28, 29"), "performance": ("23a", "37, 38"), "calibration": ("23a", "37"),
+    "subgroups": ("14, 23a", "30"), "errors": ("25", "39"), "limitations": ("26", "40"), "code and data": ("18e, 18f", "43"),
+    "test openings": ("12a", "32"),
+}  # fmt: skip
+
+
+def tripod_report(task: Task, split: Split, result: dict[str, tuple[float, float, float]], notes: dict[str, str]) -> str:
+    """A report with the headings of REPORT_ITEMS and the item numbers of both checklists, as text of 100 columns.
+
+    Code fills in what `task`, `split` and `result` (of `evaluate`) know; `notes` (heading -> text) adds the rest; what nobody
+    filled in says NOT REPORTED. Raises ValueError for an unknown heading and for patients that two splits share.
+    """
+    if unknown := set(notes) - set(REPORT_ITEMS):
+        raise ValueError(f"Unknown heading(s) {', '.join(sorted(unknown))}. Choose from: {', '.join(REPORT_ITEMS)}.")
+    check_disjoint(task.train, task.val, split)
+    known = {
+        "data": task.card,
+        "patients": "; ".join(map(str, (task.train, task.val, split))),
+        "split": "by image: the source tells no patients" if split.patients is None else "by patient: no patient is in two parts",
+        "metrics": f"95 % intervals: BCa bootstrap over {'images' if split.patients is None else 'patients'}",
+        "performance": "; ".join(f"{k.replace('_', ' ')} {v:.3f} ({lo:.3f} to {hi:.3f})" for k, (v, lo, hi) in result.items()),
+        "test openings": f"{len(task.openings)}: " + ("; ".join(o["reason"] for o in task.openings) or "never opened"),
+    }
+    lines = [f"Report on task {task.name!r} (items of TRIPOD+AI | CLAIM 2024)"]
+    for heading, (tripod, claim) in REPORT_ITEMS.items():
+        text = " ".join(t.replace("\n", " ") for t in (known.get(heading), notes.get(heading)) if t) or "NOT REPORTED"
+        lines.append(textwrap.fill(text, 100, initial_indent=f"{heading} [{tripod} | {claim}]: ", subsequent_indent="    "))
+    return "\n".join(lines)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 
 
@@ -41,6 +42,243 @@ def _probability_function(answer) -> str | None:
     return "the numbers differ from the expected ones. Was the model in evaluation mode? BatchNorm and dropout behave otherwise in training."
 
 
+def _tried(answer, *inputs):
+    """(result, None), or (None, what went wrong) where `answer` is no function or stops."""
+    if not callable(answer):
+        return None, "answer should be a function: def answer(...): ..."
+    try:
+        return answer(*inputs), None
+    except Exception as error:
+        return None, f"your function stopped with {type(error).__name__}: {error}"
+
+
+def _shifts(answer) -> str | None:
+    cases = {"a": ("domain", "the question stays, the pictures change"), "b": ("task", "the pictures stay, the question changes"),
+             "c": ("both", "both of them change"), "d": ("domain", "the question stays; children make other pictures")}  # fmt: skip
+    if not isinstance(answer, (list, tuple)) or len(answer) != 4:
+        return 'a list of four words is asked for, such as ["domain", "domain", "domain", "domain"].'
+    wrong = [f"case {c}: {why}." for (c, (word, why)), w in zip(cases.items(), answer) if str(w).strip().lower() != word]
+    return wrong[0] if wrong else None
+
+
+def _posterior(answer) -> str | None:
+    for prior, p, q in ((0.1, (0.5, 0.3, 0.8), (0.2, 0.6, 0.1)), (0.4, (0.7, 0.2), (0.1, 0.4))):
+        p, q = np.array(p), np.array(q)
+        got, problem = _tried(answer, prior, p, q)
+        if problem or not isinstance(got, (int, float, np.generic)) and np.shape(got) != () or got is None:
+            return problem or f"return one number, the probability; yours is {type(got).__name__} of shape {np.shape(got)}."
+        m, b, sum_m, sum_b = prior * p.prod(), (1 - prior) * q.prod(), prior * p.sum(), (1 - prior) * q.sum()
+        known = {
+            b / (m + b): "that is P(benign | descriptors): malignant belongs into the numerator.",
+            p.prod() / (p.prod() + q.prod()): "the prior is missing: how common is the disease before anyone looks?",
+            sum_m / (sum_m + sum_b): "the likelihoods were added: independent descriptors multiply.",
+            m: "not normalised: divide by the sum over both classes.",
+            m / b: "those are the odds: odds / (1 + odds) is the probability.",
+        }
+        if not np.isclose(got, m / (m + b)):
+            return next((text for value, text in known.items() if np.isclose(got, value)), "Bayes' rule gives another number.")
+    return None
+
+
+def _verdict(answer) -> str | None:
+    cases = ((0.02, 0.1), (-0.1, -0.02), (-0.01, 0.2), (-0.2, 0.01), (0.0, 0.1))
+    words, problems = zip(*(_tried(answer, *case) for case in cases))
+    if any(problems) or not {*map(str, words)} <= {"helps", "hurts", "cannot say"}:
+        return problems[0] or 'return one of "helps", "hurts", "cannot say".'
+    if words[:2] == ("hurts", "helps"):
+        return "the signs are swapped: above zero, transfer is better."
+    if words[2] == "helps" or words[3] == "hurts":
+        return "the middle of the interval does not decide: in (-0.01, 0.2) zero is possible too."
+    if words[:2] != ("helps", "hurts"):
+        return "an interval that lies on one side of zero as a whole does say something."
+    return None if words[4] == "cannot say" else "an interval that begins at zero includes zero."
+
+
+def _freezes_the_trunk(answer) -> str | None:
+    from torchvision.models import resnet18
+
+    model, x = resnet18(num_classes=2), torch.linspace(-2, 2, 12288).sin().view(4, 3, 32, 32)
+    returned, problem = _tried(answer, model)
+    if problem:
+        return problem
+    model = returned if isinstance(returned, torch.nn.Module) else model
+    free = {name.split(".")[0] for name, p in model.named_parameters() if p.requires_grad}
+    if "fc" not in free:
+        return "the head is frozen too, so nothing can learn: leave `fc` alone."
+    if free != {"fc"}:
+        return f"weights that can still move: {', '.join(sorted(free - {'fc'}))}. The trunk is everything but the head."
+    before = {name: b.clone() for name, b in model.train().named_buffers() if "running" in name}
+    trained, after = model(x), dict(model.named_buffers())
+    if any(not torch.equal(b, after[name]) for name, b in before.items()):
+        return "after model.train() the statistics of BatchNorm moved: requires_grad or a single eval() does not hold them."
+    stored = torch.allclose(trained, model.eval()(x), atol=1e-4)
+    return None if stored else "in training mode BatchNorm still normalises by the batch: it should use its stored statistics."
+
+
+def _millimetres(answer) -> str | None:
+    z, size, mean, sd = torch.tensor([[0.5], [-1.0], [2.0], [0.1]]), torch.tensor([15.0, 9.0, 20.0, 16.0]), 13.0, 4.0
+    got, problem = _tried(answer, z, mean, sd, size)
+    got, no_number = _tried(float, got)
+    if problem or no_number:
+        return problem or "return one number: the mean absolute error in mm."
+    mm = z[:, 0] * sd + mean
+    known = {
+        (z[:, 0] - size).abs().mean(): "z is still in standard deviations: undo the standardisation, z[:, 0] * sd + mean.",
+        (z * sd + mean - size).abs().mean(): "(4, 1) minus (4,) makes a table of 16 differences: take the column z[:, 0] first.",
+        ((mm - size) ** 2).mean(): "those are squared millimetres: take the absolute value, not the square.",
+        ((mm - size) ** 2).mean() ** 0.5: "that is the root mean square error, which counts large errors more.",
+        (mm - size).mean(): "errors of opposite sign cancel: the absolute value is missing.",
+        (mm - size).abs().mean() / sd: "that error is in standard deviations, not in mm: multiply by sd.",
+        (mm - size).abs().mean(): None,
+    }
+    return next((text for value, text in known.items() if abs(got - value) < 1e-4), "another number is expected. Is the mean in it?")
+
+
+def _near(want: float, known: dict[float, str]) -> Callable:
+    """A check for a number to two decimals; `known`: wrong number -> what it shows."""
+
+    def right(answer) -> str | None:
+        if isinstance(answer, str) or np.ndim(answer) or np.iscomplexobj(answer):
+            return "one number is asked for."
+        close = lambda value: abs(float(answer) - value) < 0.006
+        return None if close(want) else next((text for value, text in known.items() if close(value)), "another number is expected.")
+
+    return right
+
+
+def _log_softmax_function(answer) -> str | None:
+    z, far = torch.tensor([[2.0, 0, -1], [0.5, 0.5, 3]]).double(), torch.tensor([[1e3, 0, -1e3], [-1e3, -1001, -1002]]).double()
+    with np.errstate(all="ignore"):
+        (got, problem), (big, _) = _tried(answer, z.numpy().copy()), _tried(answer, far.numpy().copy())
+    if problem or np.shape(got) != (2, 3):
+        return problem or f"the result should have the shape of z, (2, 3); yours has {np.shape(got)}."
+    want, shifted = z.log_softmax(1), z - z.max(1, keepdim=True)[0]
+    known = [
+        (want, None), (want.exp(), "that is the softmax itself: its logarithm is asked for."),
+        (z.log_softmax(0), "the sum runs over the images (axis 0): it must run over the classes, axis=1."),
+        (-want, "the sign is wrong: the logarithm of a probability is negative."),
+        (want / np.log(2), "that is the logarithm to base 2: use np.log."), (want / np.log(10), "base 10: use np.log."),
+        (shifted, "only the largest logit was subtracted: the log of the sum of exponentials is missing."),
+    ]  # fmt: skip
+    if not np.allclose(got, want, atol=1e-9):
+        return next((text for value, text in known if np.allclose(got, value)), "the numbers differ from log_softmax of each row.")
+    if np.isnan(big).any():
+        return "overflow: logits of 1000 give nan. Subtract the largest logit of each row before np.exp."
+    if np.isposinf(big).any():
+        return "a row of small logits vanished: the largest logit must be taken per row, max(axis=1, keepdims=True)."
+    if np.isneginf(big).any():
+        return "-inf: the softmax had rounded to 0 before its logarithm. Subtract log-sum-exp from the logits instead."
+    return None if np.allclose(big, far.log_softmax(1)) else "large logits give other numbers than log_softmax."
+
+
+def _malignant_weight(answer) -> str | None:
+    z, y, price = torch.tensor([[2.0, 0], [0.5, 1], [-1, 3], [0, -2], [1, 1.5]]).double(), torch.tensor([0, 0, 1, 1, 1]), 4.0
+    got, problem = _tried(answer, z.numpy().copy(), y.numpy().copy(), price)
+    got, no_number = _tried(float, got)
+    loss = lambda *w, how="mean": torch.nn.functional.cross_entropy(z, y, torch.tensor(w).double(), reduction=how)
+    known = {
+        loss(price, 1, how="sum") / 5: "divided by m: PyTorch divides by the sum of the weights.",
+        loss(1, price): "the benign tumours were made dearer: in these labels 0 is malignant.",
+        loss(1, price, how="sum") / 5: "the benign tumours were made dearer (0 is malignant), and the sum was divided by m.",
+        loss(1, 1): "the weights are missing, or cancelled.",
+        loss(price, 1, how="sum"): "that is the sum: divide by the sum of the weights.",
+        -loss(price, 1): "the minus is missing.", loss(price, 1): None,
+    }  # fmt: skip
+    if problem or no_number:
+        return problem or "return one number, the loss."
+    return next((text for value, text in known.items() if np.isclose(got, value)), "another number is expected.")
+
+
+def _ppv(answer) -> str | None:
+    for a, b, p in ((0.9, 0.8, 0.1), (0.6, 0.95, 0.02)):
+        got, problem = _tried(answer, a, b, p)
+        got, no_number = _tried(float, got)
+        bayes = lambda a, b, p: a * p / (a * p + (1 - b) * (1 - p))
+        known = {
+            bayes(a, b, p): None,
+            bayes(a, b, 0.5): "the prevalence is missing: how many ill and how many healthy people are tested?",
+            bayes(b, a, p): "sensitivity and specificity are swapped.",
+            bayes(b, a, 1 - p): "that is the negative predictive value.",
+            1 - bayes(a, b, p): "that is the share of false alarms among the positives: 1 minus it.",
+            a * p: "those are the found among all people: divide by all who test positive.",
+            100 * bayes(a, b, p): "a share between 0 and 1 is asked for, not per cent.",
+        }
+        if problem or no_number:
+            return problem or "return one number between 0 and 1."
+        if said := next((text for value, text in known.items() if np.isclose(got, value)), "Bayes' rule gives another number."):
+            return said
+    return None
+
+
+def _threshold_for_specificity(answer) -> str | None:
+    ill, well = [0.95, 0.9, 0.8, 0.7, 0.6, 0.55, 0.45, 0.4, 0.3, 0.15], [0.85, 0.65, 0.5, 0.42, 0.28, 0.25, 0.2, 0.1, 0.05, 0.02]
+    scores, positive, wanted = np.array(ill + well), np.repeat([True, False], 10), 0.8
+    got, problem = _tried(answer, scores.copy(), positive.copy(), wanted)
+    got, no_number = _tried(float, got)
+    if problem or no_number:
+        return problem or "return one number, the threshold."
+    lowest = lambda group: min(t for t in scores if (group < t).mean() >= wanted)
+    known = {
+        lowest(scores[~positive]): None,
+        0.5: "a benign case exactly at the threshold is called positive: use < for the cleared, not <=.",
+        lowest(scores[positive]): "wrong class: specificity counts the benign, yours counted the malignant.",
+        0.4: "wrong class: that is the threshold for a sensitivity; specificity counts the benign.",
+        0.3: "that threshold has the highest accuracy; a specificity was asked for.",
+        max(scores): "the highest threshold misses nearly all the malignant: take the lowest that is good enough.",
+    }
+    same = lambda t: ((scores >= got) == (scores >= t)).all()
+    return next((text for t, text in known.items() if same(t)), f"specificity {(scores[~positive] < got).mean():.1f}: not the one.")
+
+
+def _leaks(answer) -> str | None:
+    letters = {c for c in "".join(map(str, answer)).lower() if c.isalpha()} if isinstance(answer, (str, list, set)) else set()
+    said = {"c": "c does not leak: choosing is what the validation set is for.",
+            "f": "f does not leak: the source has seen neither these women nor these labels.",
+            "a": "a leaks too: the test images have told their mean and spread.", "b": "b leaks too: one woman on both sides.",
+            "d": "d leaks too: the test set has chosen.", "e": "e leaks too: copies of test images are trained on."}  # fmt: skip
+    if not letters or letters - set(said):
+        return 'answer with letters out of a to f, e.g. "ab".'
+    return next((text for letter, text in said.items() if (letter in letters) == (letter in "cf")), None)
+
+
+def _descent_step(answer) -> str | None:
+    start, gradient, alpha = np.array([1.0, -2.0, 0.5]), lambda theta: np.array([2.0, 3.0, -1.0]) * theta, 0.1
+    theta = start.copy()
+    got, problem = _tried(answer, theta, gradient, alpha)
+    if problem or got is None or np.shape(got) != (3,):
+        return problem or "return the new parameters, an array of the same shape as theta."
+    known = {
+        "the step goes uphill: the sign before alpha should be a minus.": start + alpha * gradient(start),
+        "alpha has no effect: it multiplies the gradient.": start - gradient(start),
+        "that is the step alone: subtract it from theta.": -alpha * gradient(start),
+        "nothing moved.": start,
+    }
+    if not np.allclose(got, start - alpha * gradient(start)):
+        return next((text for text, value in known.items() if np.allclose(got, value)), "theta - alpha * gradient(theta) is another point.")
+    return None if np.array_equal(theta, start) else "right, but the array you were given has changed: -= works in place. Make a new one."
+
+
+def _adam_step(answer) -> str | None:
+    theta, g, m, v = (np.array(a) for a in ([1.0, -2.0], [0.3, -0.02], [0.1, 0.05], [0.04, 0.001]))
+    a, b1, b2, eps = 0.1, 0.8, 0.95, 0.05
+    for t in (1, 3):
+        got, problem = _tried(answer, theta.copy(), g, m.copy(), v.copy(), t, a, b1, b2, eps)
+        if problem or not isinstance(got, tuple) or len(got) != 3 or any(np.shape(part) != (2,) for part in got):
+            return problem or "return three arrays: the new theta, m, v."
+        m1, v1 = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g**2
+        mh, vh = m1 / (1 - b1**t), v1 / (1 - b2**t)
+        if not (np.allclose(got[1], m1) and np.allclose(got[2], v1)):
+            hats = np.allclose(got[1], mh) or np.allclose(got[2], vh)
+            return "hand on m and v without the correction." if hats else "the new averages are beta * old + (1 - beta) * g, and g**2 for v."
+        right, wrong = mh / (np.sqrt(vh) + eps), "m and v are right, theta is not: theta - alpha * m_hat / (sqrt(v_hat) + epsilon)."
+        known = [(m1 / (np.sqrt(v1) + eps), "the bias correction is missing: divide m by 1 - beta1**t and v by 1 - beta2**t."),
+                 (mh / (vh + eps), "the square root of v is missing."), (-right, "the sign: the step goes against the gradient."),
+                 (mh / np.sqrt(vh + eps), "epsilon stands inside the root; it is added after it.")]  # fmt: skip
+        if not np.allclose(got[0], theta - a * right):
+            return next((text for step, text in known if np.allclose(got[0], theta - a * step)), wrong)
+    return None
+
+
 # name -> (hint for an empty answer, {wrong answer: what it shows}, right answer or a function that returns a hint or None)
 EXERCISES: dict[str, tuple[str, dict, object | Callable]] = {
     "0.1": (
@@ -71,9 +309,68 @@ EXERCISES: dict[str, tuple[str, dict, object | Callable]] = {
         0,
     ),
     # ---- 01 ----
+    "1.1": ('a list of four words out of "domain", "task", "both".', {}, _shifts),
+    "1.2": ("write a function that takes (prior, p_malignant, p_benign) and returns one number.", {}, _posterior),
+    "1.3": ('write a function that takes (low, high) and returns "helps", "hurts" or "cannot say".', {}, _verdict),
+    "1.4": (
+        "0.78 lies half-way between 0.72 and 0.84; half-way on a log axis is a geometric mean.",
+        {
+            250: "half-way on a linear axis; the curve is drawn over log n.",
+            400: "at 400 the curve is at 0.84 already.",
+            100: "at 100 the curve is at 0.72 only.",
+            40000: "take the square root of the product.",
+        },
+        200,
+    ),  # fmt: skip
     # ---- 02 ----
+    "2.1": (
+        "C_out * C_in * 3 * 3 for the convolution, and scale and shift for each channel of BatchNorm.",
+        {
+            73_728: "BatchNorm's scale and shift are missing: two for each of its 128 channels.",
+            74_112: "the convolution has no bias here: BatchNorm's shift does its work.",
+            74_240: "running mean and variance are buffers, not parameters: no gradient reaches them.",
+        },
+        73_984,
+    ),
+    "2.2": ("write a function that takes a ResNet and leaves only its head `fc` able to change.", {}, _freezes_the_trunk),
+    "2.3": ("write a function that takes (z, mean, sd, size_mm) and returns one number in mm.", {}, _millimetres),
+    "2.4": (
+        "one whole number, k. Whose interval is the first to leave out zero?",
+        {
+            1: "its interval includes zero: a gain of nothing is compatible with these data.",
+            **dict.fromkeys((3, 4, 5), "a smaller k already has an interval without zero."),
+        },
+        2,
+    ),
     # ---- 03 ----
+    "3.1": ("minus the natural logarithm of the probability that the truth got.", {}, _near(1.609, {
+        -1.609: "the minus is missing: a price is positive.", 0.699: "that is the logarithm to base 10: use np.log.",
+        2.322: "that is the logarithm to base 2: use np.log.", 0.8: "that is 1 - p: the price is -log p.",
+        0.223: "that is the price if the tumour were benign: the truth got 0.2, not 0.8."})),
+    "3.2": ("write a function that takes z (m, K) and returns an array of the same shape.", {}, _log_softmax_function),
+    "3.3": ("write a function that takes (z, y, price) and returns one number.", {}, _malignant_weight),
+    "3.4": ("the weight acts like more patients: 20 malignant of weight 2, 80 benign of weight 1.", {}, _near(1 / 3, {
+        0.4: "the odds double, not the probability: the benign tumours still count.", 0.11: "the benign tumours were doubled.",
+        0.5: "those are the odds, 40 : 80; the probability is asked for.", 0.67: "that is the constant for benign.",
+        0.2: "that is the cheapest constant without weights."})),
     # ---- 04 ----
+    "4.1": ("the Hessian's eigenvalues first; the steepest direction is the strictest.", {}, _near(0.5, {
+        0.25: "that is 1 / lambda_max, where the steepest direction needs one step only; it still converges up to twice that.",
+        1.0: "that is 2 / lambda_min: the steep direction has diverged long before.",
+        0.33: "that is 2 / trace: safe, but not the largest; the trace adds the eigenvalues.",
+        0.67: "that is 2 / 3, from the diagonal: look at the eigenvalues.",
+        4.0: "that is the largest eigenvalue; the rate is 2 divided by it."})),  # fmt: skip
+    "4.2": (
+        "what does one step multiply the error by, along each direction?",
+        {
+            "converges": "along the flat direction (factor 0.75), yes; but the steep one has the factor 1 - 2.5 = -1.5.",
+            "zigzags": "it does change sides, but with the factor -1.5 it grows: zigzags that shrink need alpha below 2/10.",
+            "stays": "only at exactly 2/10 would the steep direction keep its size.",
+        },
+        "diverges",
+    ),
+    "4.3": ("write a function that takes (theta, gradient, alpha) and returns the new theta.", {}, _descent_step),
+    "4.4": ("write a function that returns three arrays: theta, m and v after one step.", {}, _adam_step),
     # ---- 05 ----
     "5.1": (
         "count the weights of Linear(512, 2), then its biases.",
@@ -102,6 +399,18 @@ EXERCISES: dict[str, tuple[str, dict, object | Callable]] = {
             "no": "no evidence of a difference is not evidence of no difference: the interval reaches +0.09.",
         },
         "cannot say",
+    ),
+    # ---- 06 ----
+    "6.1": ("write a function that takes (sensitivity, specificity, prevalence) and returns one number.", {}, _ppv),
+    "6.2": ("write a function that takes (scores, positive, wanted) and returns one threshold.", {}, _threshold_for_specificity),
+    "6.3": ('a string of letters, such as "bc". What has the model, or the one who chose, seen of the test set?', {}, _leaks),
+    "6.4": (
+        'answer "yes", "no" or "cannot say". Which interval is about the difference?',
+        {
+            "cannot say": "the two intervals overlap, but the images are the same: the paired interval, +0.01 to +0.05, decides.",
+            "no": "the paired difference is above zero over its whole interval.",
+        },
+        "yes",
     ),
 }
 

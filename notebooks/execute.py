@@ -86,8 +86,12 @@ def run(number: str, task: str) -> None:
         nbformat.write(notebook, executed)
         sys.exit(f"{error}\nThe notebook stopped; outputs/{executed.name} shows how far it came.")
     nbformat.write(notebook, executed)
-    print(f"\n{'=' * 80}\n{(OUTPUTS / f'report_{number}.txt').read_text(encoding='utf-8')}{'=' * 80}")
-    print(f"executed notebook: outputs/{executed.name}\nsaved model:       outputs/tumour_classifier.safetensors")
+    report = OUTPUTS / f"report_{number}.txt"
+    if report.is_file():
+        print(f"\n{'=' * 80}\n{report.read_text(encoding='utf-8')}{'=' * 80}")
+    print(f"executed notebook: outputs/{executed.name}")
+    if number == "05":
+        print("saved model:       outputs/tumour_classifier.safetensors")
 
 
 def text_outputs(notebook: nbformat.NotebookNode) -> list[str]:

@@ -13,7 +13,7 @@ from tests.conftest import ROOT
 
 CONDA_NAMES = {"pytorch": "torch"}
 # lines: what a reader of the helper reads; the widgets; the simulator and its training. Exercises grow by chapter.
-BUDGETS = {("data", "models", "training", "evaluation", "plots", "__init__"): 1300, ("widgets",): 450, ("phantom", "pretrain"): 800}
+BUDGETS = {("data", "models", "training", "evaluation", "plots", "__init__"): 1350, ("widgets",): 600, ("phantom", "pretrain"): 800}
 
 
 def test_environment_yml_equals_pyproject():
@@ -63,7 +63,7 @@ def test_budgets():
         if (ROOT / "medtl_utils" / f"{n}.py").exists()
     )
     assert {names: lines(names) for names in BUDGETS if lines(names) > BUDGETS[names]} == {}
-    assert lines(("exercises",)) <= 60 * len(list((ROOT / "notebooks").glob("[0-9]*.ipynb")))
+    assert lines(("exercises",)) <= 80 * len(list((ROOT / "notebooks").glob("[0-9]*.ipynb")))
     tracked = subprocess.run(["git", "ls-files", "data"], cwd=ROOT, capture_output=True, text=True).stdout.split()
     assert sum((ROOT / f).stat().st_size for f in tracked) <= 60e6
     assert not any(f.endswith(".npz") for f in tracked)
