@@ -36,10 +36,12 @@ def test_ultrasound_source_ships_and_is_checked():
 def test_ultrasound_source_names_descriptors():
     """On simulated patients it never saw, it names every descriptor far better than the most frequent value does."""
     from medtl_utils.phantom import simulate_source
-    from medtl_utils.pretrain import HEADS, accuracies
+    from medtl_utils.pretrain import HEADS, SourceNet, accuracies
 
     pictures, _, targets = simulate_source(20_000_000, 400)
-    found = accuracies(source_model("ultrasound"), pictures, targets)
+    net = SourceNet()
+    net.trunk = source_model("ultrasound")
+    found = accuracies(net, pictures, targets)
     lesions = targets[targets[:, 6] == 1]
     for column, name in enumerate(HEADS):
         values = targets[:, 6] if name == "lesion" else lesions[:, column]
