@@ -187,12 +187,15 @@ def test_calipers_mark_the_lesions_ends_and_nothing_else():
 
 
 def test_a_rib_shades_what_lies_behind_it():
-    for seed in range(4):
+    darkest = []
+    for seed in range(6):
         plain, rib, _ = source_pair(seed, rib_db=25.0)
         change = rib - plain
-        bright = change.amax(1).argmax()
+        bright = int(change.amax(1).argmax())
         assert change[bright].max() > 8  # the bone's face
-        assert change[min(int(bright) + 4, 62) :].min() < -10 and change[: max(int(bright) - 6, 1)].abs().max() < 6
+        assert change[: max(bright - 6, 1)].abs().max() < 6  # nothing between probe and bone
+        darkest.append(float(change[min(bright + 4, 62) :].min()))
+    assert max(darkest) < 0 and np.mean(darkest) < -10  # deep down the picture may be black already
 
 
 def test_a_curved_probe_spreads_the_beams():
