@@ -269,9 +269,10 @@ def _adam_step(answer) -> str | None:
         mh, vh = m1 / (1 - b1**t), v1 / (1 - b2**t)
         if not (np.allclose(got[1], m1) and np.allclose(got[2], v1)):
             hats = np.allclose(got[1], mh) or np.allclose(got[2], vh)
-            return "hand on m and v without the correction." if hats else "the new averages are beta * old + (1 - beta) * g, and g**2 for v."
-        right, wrong = mh / (np.sqrt(vh) + eps), "m and v are right, theta is not: theta - alpha * m_hat / (sqrt(v_hat) + epsilon)."
-        known = [(m1 / (np.sqrt(v1) + eps), "the bias correction is missing: divide m by 1 - beta1**t and v by 1 - beta2**t."),
+            new = "the new averages are beta * old + (1 - beta) * g, and g**2 for v."
+            return "hand on m and v as they are; the hats are for this step only." if hats else new
+        right, wrong = mh / (np.sqrt(vh) + eps), "m and v are right, theta is not: look at the last formula again."
+        known = [(m1 / (np.sqrt(v1) + eps), "the hats are missing: divide m by 1 - beta1**t and v by 1 - beta2**t."),
                  (mh / (vh + eps), "the square root of v is missing."), (-right, "the sign: the step goes against the gradient."),
                  (mh / np.sqrt(vh + eps), "epsilon stands inside the root; it is added after it.")]  # fmt: skip
         if not np.allclose(got[0], theta - a * right):
