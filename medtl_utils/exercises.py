@@ -254,8 +254,8 @@ def _descent_step(answer) -> str | None:
         "nothing moved.": start,
     }
     if not np.allclose(got, start - alpha * gradient(start)):
-        return next((text for text, value in known.items() if np.allclose(got, value)), "theta - alpha * gradient(theta) is another point.")
-    return None if np.array_equal(theta, start) else "right, but the array you were given has changed: -= works in place. Make a new one."
+        return next((text for text, value in known.items() if np.allclose(got, value)), "another point is expected.")
+    return None if np.array_equal(theta, start) else "right, but the array you were given has changed: -= works in place."
 
 
 def _adam_step(answer) -> str | None:
@@ -278,6 +278,62 @@ def _adam_step(answer) -> str | None:
         if not np.allclose(got[0], theta - a * right):
             return next((text for step, text in known if np.allclose(got[0], theta - a * step)), wrong)
     return None
+
+
+def _cam_function(answer) -> str | None:
+    rng = np.random.default_rng(25)
+    A, gradient = (torch.tensor(draw, dtype=torch.float32) for draw in (rng.random((5, 3, 4)), rng.normal(size=(2, 5, 3, 4))))
+    got, problem = _tried(answer, A, gradient, 0)
+    if problem or not isinstance(got, (torch.Tensor, np.ndarray)):
+        return problem or f"return the map itself, a tensor of shape (3, 4); yours is {type(got).__name__}."
+    got = torch.as_tensor(got).detach().float()
+    if got.shape != (3, 4):
+        return f"the map should have the shape of one channel, (3, 4): sum over the channels k. Yours has {tuple(got.shape)}."
+    of = lambda alpha: (alpha * A).sum(0)
+    mean = lambda g: g.mean((1, 2), keepdim=True)
+    right = of(mean(gradient[0]))
+    known = [
+        (right, "negative values are left: ReLU keeps only what speaks for the class."),
+        (of(gradient[0].sum((1, 2), keepdim=True)), "the gradients were added up: alpha is their mean over the places."),
+        (of(mean(gradient[0].abs())), "the gradients' sign is gone: what speaks against the class must weigh negatively."),
+        (of(mean(gradient[1])), "that is the map of the other class: take gradient[c]."),
+        (of(gradient[0]), "one weight a channel is asked for: average the gradient over its places first."),
+    ]
+    found = [text for value, text in [(right.relu(), None), *known] for v in (value, value.relu()) if torch.allclose(got, v, atol=1e-5)]
+    return found[0] if found else "another map is expected: ReLU(sum alpha_k A_k), with alpha_k the mean gradient of channel k."
+
+
+def _energy_function(answer) -> str | None:
+    heat = np.arange(12, dtype=float).reshape(3, 4) ** 2
+    mask = np.isin(np.arange(12).reshape(3, 4), (5, 6, 10))
+    got, problem = _tried(answer, heat, mask)
+    if problem or np.size(got) != 1 or got is None:
+        return problem or "return one number between 0 and 1."
+    known = {
+        mask.mean(): "that is the mask's share of the picture, whatever the map says.",
+        heat[mask].mean(): "that is the mean inside the mask: add up, and divide by the sum over the whole map.",
+        heat[mask].max() / heat.max(): "those are the highest values: add up instead.",
+        heat[mask].sum(): "not a share yet: divide by the sum over the whole map.",
+        1 - heat[mask].sum() / heat.sum(): "that is the share outside the mask.",
+        float(mask.flat[heat.argmax()]): "that is the pointing game: hit or miss. The energy is a share.",
+    }
+    known = {heat[mask].sum() / heat.sum(): None} | known
+    return next((text for value, text in known.items() if np.isclose(float(got), value)), "not yet: divide inside by everything.")
+
+
+def _finds_the_shortcut(answer) -> str | None:
+    said = {c for c in str(answer).lower() if c.isalpha()}
+    why = {
+        "a": "test patients of the same hospital carry the same habit: there the shortcut looks like skill.",
+        "b": "the marks sit at the lesion's edge, so a map can point at the lesion for the wrong reason.",
+        "c": "random weights tell whether the map depends on the model, not whether the model is right.",
+        "d": "a model that ranks pictures without a lesion uses something else: nobody needs to know what.",
+        "e": "a hospital with another habit breaks the link between mark and diagnosis, and the AUC falls.",
+    }
+    if not said or not said <= set(why):
+        return 'letters from "a" to "e" are asked for, such as "ab".'
+    wrong = said ^ {"d", "e"}
+    return f"look at ({min(wrong)}) again: {why[min(wrong)]}" if wrong else None
 
 
 # name -> (hint for an empty answer, {wrong answer: what it shows}, right answer or a function that returns a hint or None)
@@ -313,16 +369,9 @@ EXERCISES: dict[str, tuple[str, dict, object | Callable]] = {
     "1.1": ('a list of four words out of "domain", "task", "both".', {}, _shifts),
     "1.2": ("write a function that takes (prior, p_malignant, p_benign) and returns one number.", {}, _posterior),
     "1.3": ('write a function that takes (low, high) and returns "helps", "hurts" or "cannot say".', {}, _verdict),
-    "1.4": (
-        "0.78 lies half-way between 0.72 and 0.84; half-way on a log axis is a geometric mean.",
-        {
-            250: "half-way on a linear axis; the curve is drawn over log n.",
-            400: "at 400 the curve is at 0.84 already.",
-            100: "at 100 the curve is at 0.72 only.",
-            40000: "take the square root of the product.",
-        },
-        200,
-    ),  # fmt: skip
+    "1.4": ("0.78 lies half-way between 0.72 and 0.84; half-way on a log axis is a geometric mean.",
+            {250: "half-way on a linear axis; the curve is drawn over log n.", 400: "at 400 the curve is at 0.84 already.",
+             100: "at 100 the curve is at 0.72 only.", 40000: "take the square root of the product."}, 200),  # fmt: skip
     # ---- 02 ----
     "2.1": (
         "C_out * C_in * 3 * 3 for the convolution, and scale and shift for each channel of BatchNorm.",
@@ -413,6 +462,18 @@ EXERCISES: dict[str, tuple[str, dict, object | Callable]] = {
         },
         "yes",
     ),
+    # ---- 07 ----
+    "7.1": ("write a function that takes (A, gradient, c) and returns the map, a tensor of shape (h, w).", {}, _cam_function),
+    "7.2": ("write a function that takes (heat, mask) and returns one number between 0 and 1.", {}, _energy_function),
+    "7.3": (
+        'answer "the reason is right", "the model is accurate" or "nothing by itself".',
+        {
+            "the reason is right": "marks at the lesion's edge gave such a map too: a place is not a reason.",
+            "the model is accurate": "the map says where, not how often the model is right.",
+        },
+        "nothing by itself",
+    ),
+    "7.4": ('letters, such as "ab": which of the five break the link between mark and diagnosis, or take the lesion away?', {}, _finds_the_shortcut),
 }
 
 

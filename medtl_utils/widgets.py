@@ -119,9 +119,7 @@ def transfer_against_n(table: dict, test: str = "official") -> ipw.VBox:
         if r["metric"] == "auc" and r["test"] == test:
             rows.setdefault(r.get("source", "transfer"), {})[r["n_train"]] = r
     if not rows:
-        raise ValueError(
-            f"The table has no test set {test!r}. It has: {', '.join(sorted({r['test'] for r in table['summary']}))}."
-        )
+        raise ValueError(f"No test set {test!r}. It has: {', '.join(sorted({r['test'] for r in table['summary']}))}.")
     first, kind = next(iter(rows.values())), "simulated" if test == "simulated" else "real"
     numbers = list(first)
 
@@ -439,7 +437,7 @@ def explanation_viewer(split: Split, maps: dict, probabilities: dict) -> ipw.VBo
         right.imshow(heat, cmap="cividis", vmin=0, vmax=heat.max() or 1)
         left.set_title(f"image {image}: {truth}", fontsize=11, fontweight="normal")
         right.set_title(f"heat map of the {model} model", fontsize=11, fontweight="normal")
-        words = "The map is empty: nothing speaks for the class. " * (heat.max() == 0)
+        words = "" if heat.max() > 0 else "The map is empty: nothing speaks for the class. "
         if heat.max() > 0:
             right.plot(peak[1], peak[0], "X", color="white", markeredgecolor=INK, markersize=11)
         if split.masks is not None:
