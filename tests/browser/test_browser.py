@@ -107,40 +107,39 @@ class Lab:
         return [e for e in self.errors if not HARMLESS.search(e)]
 
     def drive_widgets(self) -> list[str]:
-        """Every control to both ends by keyboard and by its twin; returns what did not answer."""
+        """Every control to both ends by keyboard and by its twin; returns what did not answer within eight seconds."""
         silent = []
+
+        def answers(picture, what: str, act, *arguments, **options) -> None:
+            before = picture.get_attribute("src")
+            act(*arguments, **options)
+            for _ in range(80):
+                self.page.wait_for_timeout(100)
+                if picture.get_attribute("src") != before:
+                    return
+            silent.append(f"{what} did not answer")
+
+        def fill(field, value: str) -> None:
+            field.fill(value)
+            field.press("Enter")
+
         for box in self.page.locator(".widget-vbox:has(figure)").all():
             picture = box.locator("figure img")
             for handle in box.get_by_role("slider").all():
                 handle.scroll_into_view_if_needed()
                 handle.focus()
                 for key in ("End", "Home", "ArrowRight", "ArrowLeft"):
-                    before = picture.get_attribute("src")
-                    handle.press(key)
-                    self.page.wait_for_timeout(1200)
-                    if picture.get_attribute("src") == before:
-                        silent.append(f"slider did not answer {key}")
-                before, area = picture.get_attribute("src"), handle.bounding_box()
-                self.page.mouse.click(area["x"] + 0.7 * area["width"], area["y"] + area["height"] / 2)
-                self.page.wait_for_timeout(1200)
-                if picture.get_attribute("src") == before:
-                    silent.append("slider did not answer the mouse")
+                    answers(picture, f"slider: {key}", handle.press, key)
+                area = handle.bounding_box()
+                x, y = area["x"] + 0.7 * area["width"], area["y"] + area["height"] / 2
+                answers(picture, "slider: the mouse", self.page.mouse.click, x, y)
             for twin in box.locator("input[type=number]").all():
                 for value in (twin.get_attribute("max"), twin.get_attribute("min")):
-                    before = picture.get_attribute("src")
-                    twin.fill(value)
-                    twin.press("Enter")
-                    self.page.wait_for_timeout(1200)
-                    if picture.get_attribute("src") == before:
-                        silent.append(f"number field did not answer {value}")
+                    answers(picture, f"number field: {value}", fill, twin, value)
             for twin in box.locator("select").all():
                 options = twin.locator("option").all_text_contents()
-                for option in (options[-1], options[0]):
-                    before = picture.get_attribute("src")
-                    twin.select_option(label=option)
-                    self.page.wait_for_timeout(1200)
-                    if picture.get_attribute("src") == before:
-                        silent.append(f"list did not answer {option}")
+                for option in (options[0], options[-1]):  # the mouse left its slider in the upper half
+                    answers(picture, f"list: {option}", twin.select_option, label=option)
             if not box.locator("label, .widget-label").count():
                 silent.append("a control without a label")
         return silent
