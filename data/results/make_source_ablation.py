@@ -1,6 +1,6 @@
 """Why does the simulated source help? Sources trained on a simulator from which one thing was taken away, judged on real images.
 
-    python data/results/make_source_ablation.py [--only NAME ...] [--passes 96000]
+    python data/results/make_source_ablation.py [--only NAME ...] [--passes 64000]
 
 Each source is trained alike (20,000 images, --passes image passes, seed 0) on ultrasound as it is, and without speckle, without shadows and
 enhancement, without irregular margins, without what is wider than the target's machines, without the mask head, on 2,000 images, and on shapes
@@ -140,7 +140,7 @@ def summarise(rows: dict) -> list[dict]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="*", choices=SOURCES, default=list(SOURCES))
-    parser.add_argument("--passes", type=int, default=96_000)
+    parser.add_argument("--passes", type=int, default=64_000)
     a = parser.parse_args()
     table = json.loads(OUT.read_text()) if OUT.is_file() else {"rows": {}}
     if table.get("passes", a.passes) != a.passes:
