@@ -256,6 +256,23 @@ def draw(rows: list[dict], headline: str) -> None:
     fig.savefig(TABLE.with_suffix(".svg"), bbox_inches="tight", metadata={"Date": None})
 
 
+def markdown(table: dict) -> str:
+    """The tables of README and model card: the headline's arm against scratch, and the AUC of every arm on both test sets."""
+    sign = lambda v: f"{v:+.3f}".replace("-", "−")
+    own = [r for r in table["summary"] if r["source"] == "simulated ultrasound" and r["metric"] == "auc"]
+    lines = ["| labelled images | scratch, AUC | transfer, AUC | gain, official test set | gain, twin-free |", "|---|---|---|---|---|"]
+    for n in NUMBERS:
+        both = {r["test"]: r for r in own if r["n_train"] == n}
+        gains = [f"{sign(both[t]['difference'])} ({sign(both[t]['low'])} to {sign(both[t]['high'])})" for t in ("official", "twin-free")]
+        lines.append(f"| {n} | {both['official']['b']:.3f} | {both['official']['a']:.3f} | {gains[0]} | {gains[1]} |")
+    for part in ("official", "twin-free"):
+        lines += ["", f"| AUC, {part} test set | " + " | ".join(f"{n} images" for n in NUMBERS) + " |", "|---" * (1 + len(NUMBERS)) + "|"]
+        for arm in [*ARMS, *AVERAGED]:
+            row = {r["n_train"]: r for r in table["levels"] if (r["arm"], r["test"], r["metric"]) == (arm, part, "auc")}
+            lines.append(f"| {arm} | " + " | ".join(f"{row[n]['value']:.3f} ({row[n]['low']:.3f} to {row[n]['high']:.3f})" for n in NUMBERS) + " |")
+    return "\n".join(lines)
+
+
 def report() -> None:
     config, commit = frozen()
     tag = hashlib.sha256(CONFIG.read_bytes()).hexdigest()[:8]
@@ -277,16 +294,16 @@ def report() -> None:
                 if arm != base:
                     pair = compare(of((arm, n)), of((base, n)), test[rows], metric)
                     differences.append({**here, "against": base, **{k: round(v, 4) for k, v in pair.items()}})
+    shown = {"simulated ultrasound": config["headline"], "shapes (control)": "shapes, fine-tuned"}  # what the notebooks plot, against scratch
+    summary = [{"source": source, **row} for source, arm in shown.items() for row in differences if (row["arm"], row["against"]) == (arm, "scratch")]
     table = {
         "command": "python data/results/make_breastmnist_evidence.py choose | train | report", "config_commit": commit, "headline": config["headline"],
         "recipes": config["recipes"], "weights_sha256": config["weights_sha256"], "seeds": list(SEEDS),
-        "versions": {"python": platform.python_version(), "torch": torch.__version__.split("+")[0]}, "levels": levels, "differences": differences, "runs": runs,
+        "versions": {"python": platform.python_version(), "torch": torch.__version__.split("+")[0]}, "summary": summary, "levels": levels, "differences": differences, "runs": runs,
     }  # fmt: skip
     TABLE.write_text(json.dumps(table, indent=1) + "\n")
     draw(levels, config["headline"])
-    for r in levels:
-        if r["metric"] == "auc":
-            print(f"{r['n_train']:4d} {r['test']:9s} {r['arm']:26s} {r['value']:.3f} ({r['low']:.3f} to {r['high']:.3f})")
+    print(markdown(table))
 
 
 if __name__ == "__main__":
