@@ -19,7 +19,7 @@ from .data import DataError, data_folder
 SOURCES = ("ultrasound", "imagenet", "random")
 BLOCKS = ("stem", "layer1", "layer2", "layer3", "layer4")  # shared layers of a ResNet, from the image to the head
 ULTRASOUND_FILE = "ultrasound_resnet18.safetensors"
-ULTRASOUND_SHA256 = "eb3873a7bc674ca6fdc63cbb383d5a2d71f7df14a6af89fdfcd00c912e524687"
+ULTRASOUND_SHA256 = "4515f5003672d79c904a6c206cdafa6019e97ffe8ecc4b764f1678031d47fab8"
 
 
 @dataclass(frozen=True)
