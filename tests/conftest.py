@@ -63,3 +63,16 @@ def tiny_task() -> Task:
 def private_output_folder(tmp_path, monkeypatch):
     """Tests do not write into the repository's outputs/."""
     monkeypatch.setattr("medtl_utils.data.output_folder", lambda: tmp_path / "outputs")
+
+
+@pytest.fixture
+def shown(monkeypatch) -> list:
+    """What a widget displays, in place of a browser."""
+    pages = []
+    monkeypatch.setattr("IPython.display.display", lambda thing, raw=False: pages.append(thing))
+    return pages
+
+
+def picture(box) -> str:
+    """The HTML that a widget shows at the moment: figure and caption, or an error's words."""
+    return box.children[-1].value

@@ -15,7 +15,7 @@ from sklearn.metrics import roc_auc_score
 
 from medtl_utils import phantom, widgets
 from medtl_utils.models import ULTRASOUND_SHA256
-from tests.conftest import ROOT, make_split
+from tests.conftest import ROOT, make_split, picture
 
 NOTEBOOK = ROOT / "notebooks" / "01_source_and_target_tasks.ipynb"
 TABLE = json.loads((ROOT / "data" / "results" / "learning_curve.json").read_text())
@@ -222,17 +222,6 @@ def test_digits_are_a_task_of_their_own(make):
 
 
 # ---- widgets ----------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def shown(monkeypatch):
-    pages = []
-    monkeypatch.setattr("IPython.display.display", lambda thing, raw=False: pages.append(thing))
-    return pages
-
-
-def picture(box):
-    return box.children[-1].value
 
 
 def test_learning_curve_widget_from_end_to_end(shown):

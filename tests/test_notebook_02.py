@@ -17,7 +17,7 @@ from torchvision.models import ResNet18_Weights, resnet18
 import medtl_utils as mt
 from medtl_utils import widgets
 from medtl_utils.models import BLOCKS
-from tests.conftest import ROOT, make_split
+from tests.conftest import ROOT, make_split, picture
 
 NOTEBOOK = ROOT / "notebooks" / "02_shared_and_specific_layers.ipynb"
 
@@ -432,17 +432,6 @@ def test_the_prose_says_what_the_table_says(table):
 
 
 # ---- widgets ----------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def shown(monkeypatch):
-    pages = []
-    monkeypatch.setattr("IPython.display.display", lambda thing, raw=False: pages.append(thing))
-    return pages
-
-
-def picture(box):
-    return box.children[-1].value
 
 
 def test_feature_maps_widget(shown, source):

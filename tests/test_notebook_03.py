@@ -326,13 +326,6 @@ def test_the_ideal_reader():
 # ---- the widget -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def shown(monkeypatch):
-    pages = []
-    monkeypatch.setattr("IPython.display.display", lambda thing, raw=False: pages.append(thing))
-    return pages
-
-
 def said_by(box) -> list[float]:
     """Cost and pull at 0.1, then at 0.9, as the caption says them, each with that of cross-entropy."""
     caption = re.search(r"<figcaption.*</figcaption>", box.children[-1].value, re.S)[0]

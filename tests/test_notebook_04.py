@@ -270,13 +270,6 @@ def test_line_and_distance():
 # ---- the widget -----------------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def shown(monkeypatch):
-    pages = []
-    monkeypatch.setattr("IPython.display.display", lambda thing, raw=False: pages.append(thing))
-    return pages
-
-
 H, STAR, START = np.array([[2.0, 0.6], [0.6, 1.0]]), np.array([1.0, -0.5]), np.array([-1.0, 1.0])
 
 

@@ -445,13 +445,6 @@ def test_tripod_report(tiny_task):
         tripod_report(tiny_task, tiny_task.train, result, {})
 
 
-@pytest.fixture
-def shown(monkeypatch):
-    pages = []
-    monkeypatch.setattr("IPython.display.display", lambda thing, raw=False: pages.append(thing))
-    return pages
-
-
 def test_threshold_explorer(shown):
     scores, split = scored(200)
     box = widgets.threshold_explorer(scores, split)

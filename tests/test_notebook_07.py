@@ -285,13 +285,6 @@ def test_randomise_starts_at_the_head_and_spares_the_original(model):
 # ---- the widget -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def shown(monkeypatch):
-    pages = []
-    monkeypatch.setattr("IPython.display.display", lambda thing, raw=False: pages.append(thing))
-    return pages
-
-
 def test_explanation_viewer(shown):
     split = make_split("fresh", 6)
     split.masks = torch.zeros(6, 32, 32, dtype=torch.bool)

@@ -2,11 +2,14 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from medtl_utils import models, pretrain
 from medtl_utils.phantom import DESCRIPTORS
+from tests.conftest import ROOT
 
 
 @pytest.fixture
@@ -140,3 +143,24 @@ def test_the_control_is_no_ultrasound_and_as_rich():
     assert 60 < images.float().mean() < 130
     again, *_ = pretrain.simulate_shapes(0, 400)
     assert torch.equal(images, again)
+
+
+# ---- the kept ablation ------------------------------------------------------------------------------------------------------
+
+
+def summary_follows(table: dict) -> bool:
+    """Every mean and paired difference is that of the repetitions, and the interval is the t interval around it."""
+    for row in table["summary"]:
+        own, whole = (np.array(table["rows"][name][row["measure"]]) for name in (row["source"], "whole"))
+        half = 0.0 if row["source"] == "whole" else stats.t.interval(0.95, len(own) - 1)[1] * stats.sem(own - whole)
+        wanted = (own.mean(), (own - whole).mean(), (own - whole).mean() - half, (own - whole).mean() + half)
+        if not np.allclose([row[k] for k in ("auc", "difference", "low", "high")], wanted, atol=1e-4):
+            return False
+    return len(table["rows"]) == 8
+
+
+def test_the_ablations_summary_follows_from_its_rows():
+    table = json.loads((ROOT / "data" / "results" / "source_ablation.json").read_text())
+    assert summary_follows(table)
+    table["rows"]["no speckle"]["probe"][0] += 0.05
+    assert not summary_follows(table)

@@ -1,21 +1,9 @@
 """The widget pattern without a browser: values reach the figure, twins follow, errors become words."""
 
 import matplotlib.pyplot as plt
-import pytest
 
 from medtl_utils import widgets
-from tests.conftest import make_split
-
-
-@pytest.fixture
-def shown(monkeypatch):
-    pages = []
-    monkeypatch.setattr("IPython.display.display", lambda thing, raw=False: pages.append(thing))
-    return pages
-
-
-def picture(box):
-    return box.children[-1].value
+from tests.conftest import make_split, picture
 
 
 def draw(n):
