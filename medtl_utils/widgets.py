@@ -111,7 +111,7 @@ def explore(draw: Draw, static: bool = True, **controls: Slider) -> ipw.VBox:
 def transfer_against_n(table: dict, test: str = "official") -> ipw.VBox:
     """Number of labelled images -> what each source of a kept table buys over training from scratch.
 
-    `table`: data/results/breastmnist_transfer.json or learning_curve.json as a dict. `test`: which of its test sets, "official"
+    `table`: data/results/breastmnist_evidence.json or learning_curve.json as a dict. `test`: which of its test sets, "official"
     or "twin-free" (real images) or "simulated". Raises ValueError where the table has no such test set.
     """
     rows: dict[str, dict[int, dict]] = {}

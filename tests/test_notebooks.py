@@ -199,30 +199,6 @@ def test_the_loop_test_bites(tiny_task, monkeypatch):
     assert not loop_equals_helper(tiny_task, monkeypatch, torch.optim.SGD)
 
 
-# ---- notebook 05: the kept table on real images -----------------------------------------------------------------------------
-
-
-@pytest.mark.real_data
-def test_a_slice_of_the_real_table_is_reproduced():
-    """Seeds 0 and 1 at 100 images: each within four seed SDs of its row, which another processor may need; gain positive."""
-    import importlib.util
-    import json
-
-    table = json.loads((ROOT / "data" / "results" / "breastmnist_transfer.json").read_text())
-    spec = importlib.util.spec_from_file_location("make", ROOT / "data" / "results" / "make_breastmnist_transfer.py")
-    make = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(make)
-    from medtl_utils import evaluate, load_task
-
-    test = load_task("breastmnist")._test
-    kept = {(r["seed"], r["source"]): r["official"]["auc"] for r in table["runs"] if r["n_train"] == 100}
-    spread = {s: torch.tensor([v for (_, source), v in kept.items() if source == s]).std() for s in ("ultrasound", "random")}
-    again = {(seed, s): evaluate(make.run(100, seed, s), test, n_boot=20)["auc"][0] for seed in (0, 1) for s in spread}
-    for (seed, source), auc in again.items():
-        assert abs(auc - kept[seed, source]) < 4 * spread[source]
-    assert sum(again[k, "ultrasound"] - again[k, "random"] for k in (0, 1)) > 0
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_second_processor_profile(path):

@@ -82,7 +82,7 @@ def test_import_loads_nothing_heavy():
 def test_every_public_name_has_a_docstring_and_is_shown():
     texts = (
         "".join(p.read_text() for p in ROOT.glob("notebooks/*.ipynb"))
-        + (ROOT / "data/results/make_breastmnist_transfer.py").read_text()
+        + (ROOT / "data/results/make_breastmnist_evidence.py").read_text()
     )
     for name in medtl_utils.__all__:
         thing = getattr(medtl_utils, name)
@@ -101,13 +101,17 @@ def test_no_pickle_is_loaded():
 
 
 def test_headline_numbers_are_the_tables():
-    """README and model card quote data/results/breastmnist_transfer.json, every row, to the last digit."""
+    """README and model card quote data/results/breastmnist_evidence.json, every AUC and gain, to the last digit."""
     import json
 
     texts = [(ROOT / f).read_text().replace("−", "-") for f in ("README.md", "data/MODEL_CARD.md")]
-    for row in json.loads((ROOT / "data/results/breastmnist_transfer.json").read_text())["summary"]:
-        if row["metric"] == "auc":
+    table = json.loads((ROOT / "data/results/breastmnist_evidence.json").read_text())
+    for row in table["summary"]:
+        if row["metric"] == "auc" and row["source"] == "simulated ultrasound":
             assert all(f"{row['difference']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})" in text for text in texts), row
+    for row in table["levels"]:
+        if row["metric"] == "auc":
+            assert f"{row['value']:.3f} ({row['low']:.3f} to {row['high']:.3f})" in texts[1], row
 
 
 def test_the_source_model_is_the_one_its_card_describes():

@@ -81,7 +81,7 @@ def tuned(model: nn.Module, task: Task, seed: int, lr) -> nn.Module:
 
 
 def discriminative(task: Task, seed: int) -> nn.Module:
-    model = fresh("ultrasound", seed)
+    model = freeze(fresh("ultrasound", seed), through=None, batchnorm="eval")
     return tuned(model, task, seed, param_groups(model, lr=1e-3, decay=0.3))
 
 

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from medtl_utils import compare, data_folder, fine_tune, load_task, param_groups, predict, replace_head, source_model
+from medtl_utils import compare, data_folder, fine_tune, freeze, load_task, param_groups, predict, replace_head, source_model
 from medtl_utils.data import Split, Task
 from medtl_utils.models import ULTRASOUND_SHA256
 from medtl_utils.phantom import VERSION, simulate_target
@@ -46,7 +46,7 @@ RUNS = [("simulated", "gentle", "clean"), ("simulated", "gentle", "shortcut"), (
         ("simulated", "full", "clean"), ("simulated", "full", "shortcut"),
         ("real", "gentle", "clean"), ("real", "gentle", "shortcut")]  # fmt: skip
 RECIPES = {
-    "gentle": "fine_tune, 10 epochs, lr 1e-3 at the head and 0.3 times the rate for every block further down",
+    "gentle": "fine_tune, 10 epochs, lr 1e-3 at the head and 0.3 times the rate for every block further down, BatchNorm keeps the source's statistics",
     "full": "fine_tune, 10 epochs, lr 1e-3 everywhere",
 }
 CACHE = data_folder() / "cache" / f"shortcut_v{VERSION}_{ULTRASOUND_SHA256[:8]}"
@@ -97,7 +97,9 @@ def run(data: str, recipe: str, trained_on: str, seed: int) -> nn.Module:
     train, val = (mark_some(plain[name], marked[name], share, seed)[0] for name in ("train", "val"))
     torch.manual_seed(seed)
     model = replace_head(source_model("ultrasound"), 2)
-    rates = param_groups(model, lr=1e-3, decay=0.3) if recipe == "gentle" else 1e-3
+    rates = 1e-3
+    if recipe == "gentle":
+        rates = param_groups(freeze(model, through=None, batchnorm="eval"), lr=rates, decay=0.3)
     fine_tune(model, Task("shortcut", train, val, "see make_shortcut.py", val), lr=rates, seed=seed, progress=False)
     return model
 
