@@ -259,7 +259,7 @@ def train(part: int | None = None) -> None:
             raise SystemExit(f"{weights_of(source).name} is not the file that {CONFIG.name} was chosen with. Run `choose` again and commit it.")
     CACHE.mkdir(parents=True, exist_ok=True)
     tag = hashlib.sha256(CONFIG.read_bytes()).hexdigest()[:8]
-    for seed, n, arm in list(itertools.product(SEEDS, NUMBERS, ARMS))[part or 0 :: 1 if part is None else 2]:
+    for seed, n, arm in itertools.product(SEEDS[part or 0 :: 1 if part is None else 2], NUMBERS, ARMS):
         source, way, size = ARMS[arm]
         out = scores_of(tag, arm, n, seed)
         if not out.is_file():
