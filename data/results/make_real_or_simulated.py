@@ -71,7 +71,7 @@ def two_samples(real: torch.Tensor, groups: np.ndarray, simulated: torch.Tensor,
     task = Task("real or simulated", *sides, card="two-sample test", _test=sides[1])
     torch.manual_seed(seed)
     model = replace_head(source_model("random"), 2)
-    fine_tune(model, task, epochs=8, seed=seed, progress=False)
+    fine_tune(model, task, epochs=6, seed=seed, progress=False)
     truth = labels[~train]
     return {
         "spectrum": float(roc_auc_score(truth, linear.decision_function(x[~train]))),
