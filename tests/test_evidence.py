@@ -1,5 +1,6 @@
-"""The evidence on real images: the peer's weights, the folds, and the protocol."""
+"""The evidence on real images: the peer's weights, the folds, the protocol, and a slice of the kept table."""
 
+import copy
 import importlib.util
 import json
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from medtl_utils import load_task
+from medtl_utils import evaluate, load_task
 from medtl_utils.data import TWIN_CORRELATION
 from tests.conftest import ROOT
 
@@ -20,6 +21,11 @@ def make():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def table() -> dict:
+    return json.loads((RESULTS / "breastmnist_evidence.json").read_text())
 
 
 @pytest.fixture(scope="module")
@@ -106,3 +112,47 @@ def test_choices_follow_from_cross_validation(config, make):
     assert follows_from_cross_validation(config, make)
     for change in ({"headline": "ultrasound, probe, by hand"}, {"recipes": config["recipes"] | {"scratch": {"546": {"lr": 1.0}}}}):
         assert not follows_from_cross_validation(config | change, make)
+
+
+def test_the_table_belongs_to_the_configuration(table, config):
+    for key in ("recipes", "headline", "weights_sha256"):
+        assert table[key] == config[key]
+
+
+# ---- the table --------------------------------------------------------------------------------------------------------------
+
+
+def levels_are_means(table: dict) -> bool:
+    for row in table["levels"]:
+        key = {k: row[k] for k in ("arm", "n_train", "test", "metric")}
+        own = [r["value"] for r in table["runs"] if key.items() <= r.items()]
+        if len(own) != len(table["seeds"]) or abs(np.mean(own) - row["value"]) > 2e-4 or not row["low"] <= row["value"] <= row["high"]:
+            return False
+    return len(table["seeds"]) >= 10
+
+
+def test_levels_and_summary_follow_from_the_runs(table):
+    assert levels_are_means(table)
+    wrong = copy.deepcopy(table)
+    wrong["runs"][0]["value"] += 0.02
+    assert not levels_are_means(wrong)
+    level = {(r["arm"], r["n_train"], r["test"], r["metric"]): r["value"] for r in table["levels"]}
+    for r in table["differences"]:
+        where = (r["n_train"], r["test"], r["metric"])
+        assert abs(level[(r["arm"], *where)] - level[(r["against"], *where)] - r["difference"]) < 3e-4
+    assert all(any(r.items() <= s.items() for r in table["differences"]) for s in table["summary"])
+
+
+def agrees(table: dict, arm: str, auc: float) -> bool:
+    """Within four SDs over seeds of the kept run (100 images, seed 0), which another processor may need."""
+    own = {r["seed"]: r["value"] for r in table["runs"] if (r["arm"], r["n_train"], r["test"], r["metric"]) == (arm, 100, "official", "auc")}
+    return abs(auc - own[0]) < 4 * np.std(list(own.values()), ddof=1)
+
+
+@pytest.mark.real_data
+def test_a_slice_of_the_evidence_is_reproduced(make, table, arm="scratch"):
+    source, way, size = make.ARMS[arm]
+    task = load_task("breastmnist", size=size, n_train=100, seed=0)
+    model = make.fit(task, source, way, table["recipes"][arm]["25, 50, 100"], seed=0)
+    auc = evaluate(make.predict(model, task._test), task._test, n_boot=20)["auc"][0]
+    assert agrees(table, arm, auc) and not agrees(table, arm, auc - 0.35)
