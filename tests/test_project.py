@@ -114,6 +114,15 @@ def test_headline_numbers_are_the_tables():
             assert f"{row['value']:.3f} ({row['low']:.3f} to {row['high']:.3f})" in texts[1], row
 
 
+def test_the_two_sample_numbers_are_the_tables():
+    import json
+
+    text = (ROOT / "data/README.md").read_text()
+    for row in json.loads((ROOT / "data/results/real_or_simulated.json").read_text())["rows"]:
+        if row["grey"] == "mean and SD alike":
+            assert f"{row['auc']:.3f} ({row['low']:.3f} to {row['high']:.3f})" in text, row
+
+
 def test_the_source_model_is_the_one_its_card_describes():
     import hashlib
 
