@@ -109,6 +109,9 @@ def test_headline_numbers_are_the_tables():
     for row in table["summary"]:
         if row["metric"] == "auc" and row["source"] == "simulated ultrasound":
             assert all(f"{row['difference']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})" in text for text in texts), row
+    for row in table["differences"]:
+        if (row["arm"], row["metric"], row["test"]) == (table["headline"], "auc", "twin-free"):  # scratch, control, peer
+            assert all(f"{row['difference']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})" in text for text in texts), row
     for row in table["levels"]:
         if row["metric"] == "auc":
             assert f"{row['value']:.3f} ({row['low']:.3f} to {row['high']:.3f})" in texts[1], row
