@@ -14,10 +14,10 @@ from scipy import ndimage
 from scipy.stats import spearmanr
 from torch import nn
 
-from medtl_utils import replace_head, source_model, widgets
+from medtl_utils import phantom, replace_head, source_model, widgets
 from medtl_utils.data import Split
 from medtl_utils.models import ULTRASOUND_SHA256
-from medtl_utils.phantom import simulate_target
+from medtl_utils.phantom import simulate_source, simulate_target
 from tests.conftest import ROOT, make_split
 
 NOTEBOOK = ROOT / "notebooks" / "07_explain_honestly.ipynb"
@@ -364,6 +364,31 @@ def test_a_slice_of_the_table_is_reproduced(make, table):
     assert agrees_with_the_table(table, 7000, "shortcut", got)
     assert got["same habit"] - got["reversed habit"] > 0.03
     assert not agrees_with_the_table(table, 7000, "shortcut", {"same habit": got["same habit"] - 0.3})
+
+
+def differ_in_marks_alone(marked: torch.Tensor, plain: torch.Tensor) -> bool:
+    """Most images are the same, a few brighter in a few pixels."""
+    change = marked.int() - plain.int()
+    share = (change != 0).flatten(1).float().mean(1)
+    return bool(1 <= (share > 0).sum() <= len(share) / 3 and share.max() < 0.03 and change.min() >= 0)
+
+
+def test_the_two_small_sources_differ_in_the_marks_alone(monkeypatch):
+    marked = simulate_source(0, 48)[0]
+    monkeypatch.setitem(phantom.EXTRAS, "calipers", (0.0, phantom.EXTRAS["calipers"][1]))
+    assert differ_in_marks_alone(marked, simulate_source(0, 48)[0])
+    monkeypatch.setitem(phantom.EXTRAS, "rib_db", (0.0, phantom.EXTRAS["rib_db"][1]))  # planted: something else goes as well
+    assert not differ_in_marks_alone(marked, simulate_source(0, 48)[0])
+
+
+def test_the_marks_of_the_source_decide_in_the_kept_table(table):
+    """What notebook 07 reads off: the two intervals of the dependence do not meet, for the shortcut's models."""
+    of = {
+        (r["recipe"], r["trained_on"]): (r["low"], r["high"])
+        for r in table["dependence"]
+        if (r["data"], r["metric"]) == ("simulated", "auc")
+    }
+    assert of["source saw marks", "shortcut"][1] < of["source saw none", "shortcut"][0]
 
 
 def test_the_script_and_the_notebook_paint_alike(make):
