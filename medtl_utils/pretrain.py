@@ -10,6 +10,7 @@ passes and mask. What it gains on ultrasound is gained by training as such; the 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import math
 import os
@@ -164,10 +165,18 @@ def accuracies(model: SourceNet, pictures: torch.Tensor, targets: torch.Tensor) 
     return result
 
 
+def card(result: dict, digest: str) -> str:
+    """The facts of a model card as Markdown. `result`: what pretrain.json holds; `digest`: SHA-256 of the weights."""
+    made = f"`{result['command']}` ({result['minutes']:.0f} minutes, {result['device']}, PyTorch {result['torch']})"
+    rows = {"Trained on": f"{result['images']:,} images, {result['passes']:,} image passes, no real image", "Made by": made}
+    rows |= {"SHA-256": f"`{digest}`", "Licence": "MIT"} | {f"accuracy, {k}": f"{v:.3f}" for k, v in result["accuracy"].items()}
+    return "\n".join([f"| {TASKS[result['task']][1]} | |", "|---|---|", *(f"| {k} | {v} |" for k, v in rows.items()), ""])
+
+
 def pretrain(
     n_images: int, passes: int, out: Path, task: str = "ultrasound", seed: int = 0, lr: float = 2e-3, mask: float = 1.0
 ) -> dict:
-    """Train a source model on `n_images` different pictures for `passes` image passes; write weights and metrics to `out`.
+    """Train a source model on `n_images` different pictures for `passes` image passes; write weights, card, metrics to `out`.
 
     The pictures are a stream: POOL chunks are in memory, and the oldest gives way to a new one as training goes on. All
     randomness is a function of seed and step, and a checkpoint (`out`/cache/) is written every STEPS steps: after a kill the
@@ -235,6 +244,7 @@ def pretrain(
     (out / "results").mkdir(parents=True, exist_ok=True)
     name = "pretrain" if task == "ultrasound" else f"pretrain_{task}"
     (out / "results" / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
+    (out / "results" / f"{name}.md").write_text(card(result, hashlib.sha256(path.read_bytes()).hexdigest()))
     os.remove(checkpoint)
     print(f"wrote {path.name} ({path.stat().st_size / 1e6:.1f} MB)")
     return result

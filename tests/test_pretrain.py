@@ -1,5 +1,6 @@
 """The script that makes the source models, run small: what it writes, that it goes on after a kill, what it learns from."""
 
+import hashlib
 import json
 
 import numpy as np
@@ -35,6 +36,8 @@ def test_pretraining_runs_and_writes_what_source_model_reads(small, tmp_path, mo
         "python -m medtl_utils.pretrain --task ultrasound --images 96"
     )
     assert not list((tmp_path / "cache").iterdir())  # the checkpoint has done its work
+    digest = hashlib.sha256((tmp_path / models.ULTRASOUND_FILE).read_bytes()).hexdigest()
+    assert digest in (tmp_path / "results" / "pretrain.md").read_text() == pretrain.card(written, digest)
 
 
 class Killed(Exception):

@@ -128,8 +128,14 @@ def test_the_two_sample_numbers_are_the_tables():
 
 def test_the_source_model_is_the_one_its_card_describes():
     import hashlib
+    import json
 
+    from medtl_utils import pretrain
     from medtl_utils.models import ULTRASOUND_FILE, ULTRASOUND_SHA256
 
     digest = hashlib.sha256((ROOT / "data" / ULTRASOUND_FILE).read_bytes()).hexdigest()
-    assert digest == ULTRASOUND_SHA256 and digest in (ROOT / "data" / "MODEL_CARD.md").read_text()
+    card, made = (ROOT / "data" / "MODEL_CARD.md").read_text(), json.loads((ROOT / "data" / "results" / "pretrain.json").read_text())
+    assert digest == ULTRASOUND_SHA256 and digest in card
+    assert (ROOT / "data" / "results" / "pretrain.md").read_text() == pretrain.card(made, digest)
+    assert f"{made['images']:,} simulated" in card and f"{made['passes']:,} image passes" in card
+    assert all(f"| {head} | {accuracy:.3f} |" in card for head, accuracy in made["accuracy"].items())
