@@ -429,7 +429,8 @@ def test_the_prose_says_what_the_table_says(table):
         cka = {(r["block"], r["k"]): r["value"] for r in table["similarity"] if r["data"] == data}
         assert cka["stem", 5] > 0.9 and cka["stem", 0] > 0.8 and cka["layer1", 5] < cka["layer2", 5]
         assert min(BLOCKS, key=lambda block: cka[block, 5]) == "layer4" and max(BLOCKS, key=lambda block: cka[block, 5]) == "stem"
-        assert all(cka[block, 5] > cka[block, 0] + 0.1 for block in BLOCKS[1:])
+        assert all(cka[block, 5] > cka[block, 0] + 0.1 for block in BLOCKS[1:]) and cka["stem", 5] < cka["stem", 0] + 0.1
+        assert all(cka["stem", 0] > cka[block, 0] + 0.3 for block in BLOCKS[1:])  # only the stem from scratch resembles the source's
 
 
 # ---- widgets ----------------------------------------------------------------------------------------------------------------

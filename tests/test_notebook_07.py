@@ -14,7 +14,7 @@ from scipy import ndimage
 from scipy.stats import spearmanr
 from torch import nn
 
-from medtl_utils import phantom, replace_head, source_model, widgets
+from medtl_utils import phantom, replace_head, save_model, source_model, widgets
 from medtl_utils.data import Split
 from medtl_utils.models import ULTRASOUND_SHA256
 from medtl_utils.phantom import simulate_source, simulate_target
@@ -381,14 +381,33 @@ def test_the_two_small_sources_differ_in_the_marks_alone(monkeypatch):
     assert not differ_in_marks_alone(marked, simulate_source(0, 48)[0])
 
 
-def test_the_marks_of_the_source_decide_in_the_kept_table(table):
-    """What notebook 07 reads off: the two intervals of the dependence do not meet, for the shortcut's models."""
+def test_a_small_source_is_made_once_and_leaves_the_simulator_as_it_was(make, monkeypatch, tmp_path):
+    usual, seen = dict(phantom.EXTRAS), []
+
+    def quick(n_images, passes, out):
+        seen.append(phantom.EXTRAS["calipers"][0])
+        save_model(source_model("random"), out / make.ULTRASOUND_FILE)
+
+    monkeypatch.setattr(make, "CACHE", tmp_path)
+    monkeypatch.setattr(make, "pretrain", quick)
+    for marks in (False, False, True):
+        assert isinstance(make.small_source(marks), nn.Module) and phantom.EXTRAS == usual
+    assert seen == [0.0, usual["calipers"][0]] and len(list(tmp_path.iterdir())) == 2
+
+
+def test_the_prose_says_what_the_table_says(table):
+    """Section 8: the dependence on the habit, as quoted; and the intervals that are said not to meet, or to overlap."""
     of = {
-        (r["recipe"], r["trained_on"]): (r["low"], r["high"])
+        (r["data"], r["recipe"], r["trained_on"]): (r["difference"], r["low"], r["high"])
         for r in table["dependence"]
-        if (r["data"], r["metric"]) == ("simulated", "auc")
+        if r["metric"] == "auc" and r["part"] != "twin-free"
     }
-    assert of["source saw marks", "shortcut"][1] < of["source saw none", "shortcut"][0]
+    text = "\n".join(c.source for c in nbformat.read(NOTEBOOK, 4).cells if c.cell_type == "markdown").replace("95 % interval ", "")
+    saw, none = (of["simulated", f"source saw {what}", "shortcut"] for what in ("marks", "none"))
+    gentle, full = (of["real", recipe, "shortcut"] for recipe in ("gentle", "full"))
+    for row in (saw, none, of["simulated", "gentle", "shortcut"], gentle, full):
+        assert "{:.2f} ({:.2f} to {:.2f})".format(*row) in text, row
+    assert saw[2] < none[1] and gentle[2] > full[1]
 
 
 def test_the_script_and_the_notebook_paint_alike(make):

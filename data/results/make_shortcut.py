@@ -17,7 +17,9 @@ import dataclasses
 import functools
 import itertools
 import json
+import os
 import platform
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -110,14 +112,16 @@ def labelled(data: str, seed: int) -> tuple[dict[str, Split], dict[str, Split]]:
 
 def small_source(marks: bool) -> nn.Module:
     """A source model trained on few simulated patients, of whom some carry marks, whatever their lesion is like, or none does."""
-    folder, usual = CACHE / f"source_{'marks' if marks else 'none'}", phantom.EXTRAS["calipers"]
-    if not (folder / ULTRASOUND_FILE).is_file():
-        try:
-            phantom.EXTRAS["calipers"] = usual if marks else (0.0, usual[1])  # the same random numbers otherwise
-            pretrain(20_000, 64_000, folder)
-        finally:
-            phantom.EXTRAS["calipers"] = usual
-    return load_model(folder / ULTRASOUND_FILE)
+    file, usual = CACHE / f"source_{'marks' if marks else 'none'}.safetensors", phantom.EXTRAS["calipers"]
+    if not file.is_file():
+        with tempfile.TemporaryDirectory(dir=CACHE) as folder:  # its own: two parts of the work may both need the source
+            try:
+                phantom.EXTRAS["calipers"] = usual if marks else (0.0, usual[1])  # the same random numbers otherwise
+                pretrain(20_000, 64_000, Path(folder))
+            finally:
+                phantom.EXTRAS["calipers"] = usual
+            os.replace(Path(folder) / ULTRASOUND_FILE, file)
+    return load_model(file)
 
 
 def run(data: str, recipe: str, trained_on: str, seed: int) -> nn.Module:
