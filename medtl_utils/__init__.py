@@ -8,8 +8,25 @@ from importlib import import_module
 __version__ = "0.1.0"
 
 _HOME = {
-    "data": ("DataError", "Split", "Task", "TestSetOpened", "check_disjoint", "data_folder", "find_twins", "load_task"),
-    "models": ("freeze", "load_model", "param_groups", "replace_head", "save_model", "set_batchnorm", "source_model"),
+    "data": (
+        "DataError",
+        "Split",
+        "Task",
+        "TestSetOpened",
+        "check_disjoint",
+        "data_folder",
+        "find_twins",
+        "load_task",
+    ),
+    "models": (
+        "freeze",
+        "load_model",
+        "param_groups",
+        "replace_head",
+        "save_model",
+        "set_batchnorm",
+        "source_model",
+    ),
     "training": ("best_device", "fine_tune", "predict"),
     "evaluation": ("compare", "delong", "evaluate", "report", "tripod_report"),
     "plots": ("show", "show_images"),

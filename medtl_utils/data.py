@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from torchvision.transforms.v2 import functional as tvf
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+from .paths import cache_folder, data_folder, output_folder  # noqa: F401
+
 MEDMNIST_2D = (  # the single-label 2D sets of MedMNIST v2 (ChestMNIST has several labels an image)
     "pathmnist",
     "dermamnist",
@@ -43,19 +44,6 @@ class TestSetOpened(RuntimeError):
     """The locked test set was asked for a second time."""
 
     __test__ = False  # the name begins with Test: pytest must not collect it
-
-
-def data_folder() -> Path:
-    """Where data files lie: the repository's data/, or beside the installed package, else the user's cache folder."""
-    if (REPOSITORY / "pyproject.toml").is_file():
-        return REPOSITORY / "data"
-    installed = Path(__file__).parent / "data"
-    return installed if installed.is_dir() else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "medtl_utils"
-
-
-def output_folder() -> Path:
-    """Where results are written: outputs/ in the repository, else in the working folder. Never in git."""
-    return (REPOSITORY if (REPOSITORY / "pyproject.toml").is_file() else Path.cwd()) / "outputs"
 
 
 @dataclass
@@ -94,17 +82,27 @@ class Split:
                 f"found {int(self.labels.min())}..{int(self.labels.max())}. Renumber the labels or name all classes."
             )
         if self.positive is not None and not 0 <= self.positive < len(self.classes):
-            raise ValueError(f"{self.name}: positive must be a class index 0..{len(self.classes) - 1}; got {self.positive}.")
-        for what, values in (("patients", self.patients), ("masks", self.masks), ("twins", self.twins)):
+            raise ValueError(
+                f"{self.name}: positive must be a class index 0..{len(self.classes) - 1}; got {self.positive}."
+            )
+        for what, values in (
+            ("patients", self.patients),
+            ("masks", self.masks),
+            ("twins", self.twins),
+        ):
             if values is not None and len(values) != n:
-                raise ValueError(f"{self.name}: {what} must have one entry an image ({n}); got {len(values)}.")
+                raise ValueError(
+                    f"{self.name}: {what} must have one entry an image ({n}); got {len(values)}."
+                )
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, index) -> Split:
         """The part chosen by a boolean mask, an index array or a slice; everything stays aligned."""
-        rows = np.arange(len(self))[np.asarray(index) if not isinstance(index, slice) else index].reshape(-1)
+        rows = np.arange(len(self))[
+            np.asarray(index) if not isinstance(index, slice) else index
+        ].reshape(-1)
         pick = lambda values: None if values is None else values[rows]
         return replace(
             self,
@@ -113,12 +111,16 @@ class Split:
             patients=pick(self.patients),
             masks=pick(self.masks),
             twins=pick(self.twins),
-            descriptors=None if self.descriptors is None else {k: v[rows] for k, v in self.descriptors.items()},
+            descriptors=None
+            if self.descriptors is None
+            else {k: v[rows] for k, v in self.descriptors.items()},
         )
 
     def __repr__(self) -> str:
         counts = torch.bincount(self.labels, minlength=len(self.classes)).tolist()
-        people = "patients unknown" if self.patients is None else f"{len(set(self.patients))} patients"
+        people = (
+            "patients unknown" if self.patients is None else f"{len(set(self.patients))} patients"
+        )
         each = ", ".join(f"{c} {name}" for c, name in zip(counts, self.classes))
         shape = "×".join(map(str, self.images.shape[1:]))
         return f"Split({self.name}: {len(self)} images of {shape}, {people}; {each})"
@@ -150,7 +152,9 @@ class Task:
         TestSetOpened, unless reopen=True; then the report says how often it was opened.
         """
         if not isinstance(reason, str) or not reason.strip():
-            raise ValueError("Say in one line why the test set is opened: task.open_test(reason='final result').")
+            raise ValueError(
+                "Say in one line why the test set is opened: task.open_test(reason='final result')."
+            )
         if self.openings and not reopen:
             raise TestSetOpened(
                 f"The test set of {self.name!r} was opened before, for: {self.openings[0]['reason']!r}. Choices made after "
@@ -161,7 +165,12 @@ class Task:
         try:
             output_folder().mkdir(exist_ok=True)
             with open(output_folder() / "test_openings.jsonl", "a", encoding="utf-8") as log:
-                log.write(json.dumps({"time": datetime.datetime.now().isoformat(timespec="seconds"), **entry}) + "\n")
+                log.write(
+                    json.dumps(
+                        {"time": datetime.datetime.now().isoformat(timespec="seconds"), **entry}
+                    )
+                    + "\n"
+                )
         except OSError:
             entry["log"] = "not written: the output folder is read-only"
         return self._test
@@ -185,7 +194,9 @@ def check_disjoint(*splits: Split) -> None:
                 )
 
 
-def find_twins(images: np.ndarray, others: np.ndarray, threshold: float = TWIN_CORRELATION) -> np.ndarray:
+def find_twins(
+    images: np.ndarray, others: np.ndarray, threshold: float = TWIN_CORRELATION
+) -> np.ndarray:
     """For each of `images` (N, ...), the row of its most similar one in `others` (M, ...), or -1.
 
     Similar: Pearson correlation of the pixels above `threshold`. Images without contrast have no twin. Memory N x M.
@@ -202,7 +213,9 @@ def find_twins(images: np.ndarray, others: np.ndarray, threshold: float = TWIN_C
     return np.where(correlation[np.arange(len(images)), best] > threshold, best, -1)
 
 
-def _choose(labels: np.ndarray, groups: np.ndarray, n: int, rng: np.random.Generator, what: str) -> tuple[np.ndarray, np.ndarray]:
+def _choose(
+    labels: np.ndarray, groups: np.ndarray, n: int, rng: np.random.Generator, what: str
+) -> tuple[np.ndarray, np.ndarray]:
     """Rows of n labelled images for training and validation (about 4 : 1, both with every class), groups kept whole.
 
     Every prefix of the random order has about the class proportions of the whole, and a larger n contains a smaller one.
@@ -210,16 +223,22 @@ def _choose(labels: np.ndarray, groups: np.ndarray, n: int, rng: np.random.Gener
     """
     n_classes = len(np.unique(labels))
     if not 5 * n_classes <= n <= len(labels):
-        raise ValueError(f"n_train must lie between {5 * n_classes} and {len(labels)} for {what}; got {n}.")
+        raise ValueError(
+            f"n_train must lie between {5 * n_classes} and {len(labels)} for {what}; got {n}."
+        )
     names, first = np.unique(groups, return_index=True)
     place = np.empty(len(names))
     for label in np.unique(labels):
         mine = np.flatnonzero(labels[first] == label)
         place[rng.permutation(mine)] = (np.arange(len(mine)) + 0.5) / len(mine)
-    rows = np.concatenate([np.flatnonzero(groups == g) for g in names[np.argsort(place, kind="stable")]])[:n]
+    rows = np.concatenate(
+        [np.flatnonzero(groups == g) for g in names[np.argsort(place, kind="stable")]]
+    )[:n]
     train, val = [], []
     for label in range(n_classes):
-        mine = [g for g in dict.fromkeys(groups[rows]) if labels[rows[groups[rows] == g][0]] == label]
+        mine = [
+            g for g in dict.fromkeys(groups[rows]) if labels[rows[groups[rows] == g][0]] == label
+        ]
         total, held = sum((groups[rows] == g).sum() for g in mine), 0
         if len(mine) < 2:
             raise ValueError(
@@ -233,7 +252,13 @@ def _choose(labels: np.ndarray, groups: np.ndarray, n: int, rng: np.random.Gener
     return np.sort(np.concatenate(train)), np.sort(np.concatenate(val))
 
 
-def load_task(name: str, size: int = 64, n_train: int | None = None, seed: int = 0, root: str | Path | None = None) -> Task:
+def load_task(
+    name: str,
+    size: int = 64,
+    n_train: int | None = None,
+    seed: int = 0,
+    root: str | Path | None = None,
+) -> Task:
     """Load a task by name.
 
     `name`: "phantom" (simulated breast ultrasound, made here, no download) or a single-label 2D MedMNIST name such as
@@ -249,15 +274,23 @@ def load_task(name: str, size: int = 64, n_train: int | None = None, seed: int =
     if not isinstance(size, int) or not 16 <= size <= 512:
         raise ValueError(f"size must be a whole number of pixels between 16 and 512; got {size!r}.")
     if n_train is not None and (not isinstance(n_train, int) or n_train < 1):
-        raise ValueError(f"n_train must be a whole number of labelled images, or None; got {n_train!r}.")
+        raise ValueError(
+            f"n_train must be a whole number of labelled images, or None; got {n_train!r}."
+        )
     folder = Path(root) if root is not None else data_folder()
     if name == "phantom":
         task = _phantom(size, n_train or 600, seed, folder)
     elif name in MEDMNIST_2D:
         task = _medmnist(name, size, n_train, seed, folder)
     else:
-        extra = "ChestMNIST has several labels an image, and this course handles one. " if name == "chestmnist" else ""
-        raise ValueError(f"Unknown task {name!r}. {extra}Choose one of: phantom, {', '.join(MEDMNIST_2D)}.")
+        extra = (
+            "ChestMNIST has several labels an image, and this course handles one. "
+            if name == "chestmnist"
+            else ""
+        )
+        raise ValueError(
+            f"Unknown task {name!r}. {extra}Choose one of: phantom, {', '.join(MEDMNIST_2D)}."
+        )
     check_disjoint(task.train, task.val, task._test)
     return task
 
@@ -266,7 +299,9 @@ def _phantom(size: int, n: int, seed: int, folder: Path) -> Task:
     from . import phantom
 
     def part(split: str, n_patients: int) -> dict:
-        file = folder / "cache" / f"phantom_v{phantom.VERSION}_{split}_{n_patients}_{size}_{seed}.npz"
+        file = (
+            folder / "cache" / f"phantom_v{phantom.VERSION}_{split}_{n_patients}_{size}_{seed}.npz"
+        )
         made = _read_cache(file)
         if made is None:
             made = phantom.simulate_target(split, n_patients, size, seed)
@@ -275,7 +310,9 @@ def _phantom(size: int, n: int, seed: int, folder: Path) -> Task:
 
     # 2.5 images a patient on average; one pool for all n up to 600, so that a larger n contains a smaller one
     pool = part("train", max(280, -(-n // 80) * 40))
-    train, val = _choose(pool["labels"].numpy(), pool["patients"], n, np.random.default_rng([7, seed]), "the phantom")
+    train, val = _choose(
+        pool["labels"].numpy(), pool["patients"], n, np.random.default_rng([7, seed]), "the phantom"
+    )
 
     def split(split_name: str, made: dict, rows=slice(None)) -> Split:
         whole = Split(
@@ -297,7 +334,13 @@ def _phantom(size: int, n: int, seed: int, folder: Path) -> Task:
         "Licence: MIT (as the code). Known faults: it is a simulation. A result on it says what a method does to a known "
         "truth, nothing about patients; shapes and artefacts are fewer than in real images."
     )
-    return Task("phantom", split("train", pool, train), split("val", pool, val), card, split("test", part("test", TEST_PATIENTS)))
+    return Task(
+        "phantom",
+        split("train", pool, train),
+        split("val", pool, val),
+        card,
+        split("test", part("test", TEST_PATIENTS)),
+    )
 
 
 def _read_cache(file: Path) -> dict | None:
@@ -316,13 +359,21 @@ def _read_cache(file: Path) -> dict | None:
 
 def _write_cache(file: Path, made: dict) -> None:
     arrays = {
-        k: made[k].numpy() if isinstance(made[k], torch.Tensor) else made[k] for k in ("images", "masks", "labels", "patients")
+        k: made[k].numpy() if isinstance(made[k], torch.Tensor) else made[k]
+        for k in ("images", "masks", "labels", "patients")
     }
     buffer = io.BytesIO()
-    np.savez(buffer, sha256=hashlib.sha256(arrays["images"].tobytes()).hexdigest(), **arrays, **made["descriptors"])
+    np.savez(
+        buffer,
+        sha256=hashlib.sha256(arrays["images"].tobytes()).hexdigest(),
+        **arrays,
+        **made["descriptors"],
+    )
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=file.parent, suffix=".part", delete=False) as temporary:
+        with tempfile.NamedTemporaryFile(
+            dir=file.parent, suffix=".part", delete=False
+        ) as temporary:
             temporary.write(buffer.getvalue())
         os.replace(temporary.name, file)
     except OSError:
@@ -365,8 +416,20 @@ def _read_medmnist(name: str, file: Path) -> dict[str, np.ndarray]:
     remedy = f"Move the file away and call load_task({name!r}) with a network, or put the original from {info['url']} there."
     try:
         with np.load(file, allow_pickle=False) as z:
-            arrays = {k: z[k] for k in (f"{s}_{w}" for s in ("train", "val", "test") for w in ("images", "labels"))}
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError, zipfile.zlib.error) as error:
+            arrays = {
+                k: z[k]
+                for k in (
+                    f"{s}_{w}" for s in ("train", "val", "test") for w in ("images", "labels")
+                )
+            }
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        zipfile.BadZipFile,
+        EOFError,
+        zipfile.zlib.error,
+    ) as error:
         raise DataError(
             f"{file} cannot be read ({type(error).__name__}: {error}): it is cut off or no MedMNIST file. {remedy}"
         ) from error
@@ -375,9 +438,13 @@ def _read_medmnist(name: str, file: Path) -> dict[str, np.ndarray]:
         shape = (n, 28, 28) if info["n_channels"] == 1 else (n, 28, 28, 3)
         images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
         if not np.issubdtype(images.dtype, np.number) or not np.isfinite(images).all():
-            raise DataError(f"{file}: {split}_images holds values that are not finite numbers (NaN or infinite). {remedy}")
+            raise DataError(
+                f"{file}: {split}_images holds values that are not finite numbers (NaN or infinite). {remedy}"
+            )
         if images.shape != shape or images.dtype != np.uint8:
-            raise DataError(f"{file}: {split}_images is {images.dtype} {images.shape}, expected uint8 {shape}. {remedy}")
+            raise DataError(
+                f"{file}: {split}_images is {images.dtype} {images.shape}, expected uint8 {shape}. {remedy}"
+            )
         if labels.shape != (n, 1) or not np.issubdtype(labels.dtype, np.integer):
             raise DataError(
                 f"{file}: {split}_labels is {labels.dtype} {labels.shape}, expected integers of shape {(n, 1)}. {remedy}"
@@ -387,7 +454,9 @@ def _read_medmnist(name: str, file: Path) -> dict[str, np.ndarray]:
                 f"{file}: {split}_labels must lie in 0..{len(info['label']) - 1}; found {labels.min()}..{labels.max()}. {remedy}"
             )
         if len(np.unique(labels)) < 2:
-            raise DataError(f"{file}: {split}_labels holds one class only, and a classifier needs two. {remedy}")
+            raise DataError(
+                f"{file}: {split}_labels holds one class only, and a classifier needs two. {remedy}"
+            )
     return arrays
 
 
@@ -416,9 +485,13 @@ def _medmnist(name: str, size: int, n: int | None, seed: int, folder: Path) -> T
     if n is not None:
         labels = arrays["train_labels"].ravel()
         groups = np.arange(len(labels))
-        if name == "breastmnist":  # near-copies go to the same side of the training / validation line
+        if (
+            name == "breastmnist"
+        ):  # near-copies go to the same side of the training / validation line
             for row in range(1, len(labels)):
-                twin = find_twins(arrays["train_images"][row : row + 1], arrays["train_images"][:row])[0]
+                twin = find_twins(
+                    arrays["train_images"][row : row + 1], arrays["train_images"][:row]
+                )[0]
                 if twin >= 0 and labels[twin] == labels[row]:
                     groups[row] = groups[twin]
         train_rows, val_rows = _choose(labels, groups, n, np.random.default_rng([11, seed]), name)
@@ -429,15 +502,33 @@ def _medmnist(name: str, size: int, n: int | None, seed: int, folder: Path) -> T
         if size != 28:
             images = tvf.resize(images, [size, size], antialias=size < 28)  # bilinear
         labels = torch.from_numpy(arrays[f"{key}_labels"][rows].ravel().astype(np.int64))
-        return Split(split_name, images.contiguous(), labels, classes, POSITIVE.get(name), twins=twins.get(key))
+        return Split(
+            split_name,
+            images.contiguous(),
+            labels,
+            classes,
+            POSITIVE.get(name),
+            twins=twins.get(key),
+        )
 
-    labelled = "official training and validation sets" if n is None else f"{n} images of the official training set, seed {seed}"
+    labelled = (
+        "official training and validation sets"
+        if n is None
+        else f"{n} images of the official training set, seed {seed}"
+    )
     card = (
         f"{name}: {info['description'].split('.')[0].strip()}. Classes: {', '.join(f'{i} = {c}' for i, c in enumerate(classes))}"
         + (f"; positive: {classes[POSITIVE[name]]}" if name in POSITIVE else "")
         + f".\nNative size 28×28, shown at {size}×{size} "
         f"(bilinear). Labelled: {labelled}; test: the official one.\nSource: MedMNIST v2 (Yang et al., Scientific Data 10, 2023, 41). "
-        f"Licence: {info['license']}. Known faults: no patient identifiers, so no patient-level claim can be made." + twin_text
+        f"Licence: {info['license']}. Known faults: no patient identifiers, so no patient-level claim can be made."
+        + twin_text
     )
     own = "train" if n is not None else "val"
-    return Task(name, split("train", "train", train_rows), split("val", own, val_rows), card, split("test", "test", slice(None)))
+    return Task(
+        name,
+        split("train", "train", train_rows),
+        split("val", own, val_rows),
+        card,
+        split("test", "test", slice(None)),
+    )

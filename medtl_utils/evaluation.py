@@ -26,7 +26,11 @@ def _weighted_auc(score: np.ndarray, positive: np.ndarray, weights: np.ndarray) 
 
 
 def _metric_table(
-    probabilities: np.ndarray, labels: np.ndarray, positive: int | None, threshold: float, weights: np.ndarray
+    probabilities: np.ndarray,
+    labels: np.ndarray,
+    positive: int | None,
+    threshold: float,
+    weights: np.ndarray,
 ) -> dict:
     """Every metric for every row of `weights` (B, N); a dict of arrays (B,). Undefined values (no such class) are nan."""
     n_classes = probabilities.shape[1]
@@ -39,10 +43,20 @@ def _metric_table(
     with np.errstate(invalid="ignore", divide="ignore"):
         total = weights.sum(1)
         right = (predicted == labels).astype(float)
-        recall = {c: (weights @ (right * (labels == c))) / (weights @ (labels == c).astype(float)) for c in np.unique(labels)}
+        recall = {
+            c: (weights @ (right * (labels == c))) / (weights @ (labels == c).astype(float))
+            for c in np.unique(labels)
+        }
         one_hot = np.eye(n_classes)[labels]
-        squared = (probabilities[:, positive] - one_hot[:, positive]) ** 2 if two else ((probabilities - one_hot) ** 2).sum(1)
-        aucs = [_weighted_auc(probabilities[:, c], labels == c, weights) for c in ([positive] if two else np.unique(labels))]
+        squared = (
+            (probabilities[:, positive] - one_hot[:, positive]) ** 2
+            if two
+            else ((probabilities - one_hot) ** 2).sum(1)
+        )
+        aucs = [
+            _weighted_auc(probabilities[:, c], labels == c, weights)
+            for c in ([positive] if two else np.unique(labels))
+        ]
         table = {
             "auc": np.mean(aucs, axis=0),
             "accuracy": weights @ right / total,
@@ -57,7 +71,11 @@ def _metric_table(
 def _units(split: Split) -> tuple[np.ndarray, np.ndarray]:
     """Sampling units: for each image the number of its patient (or its own), and for each unit its stratum (a label)."""
     labels = split.labels.numpy()
-    unit = np.arange(len(labels)) if split.patients is None else np.unique(split.patients, return_inverse=True)[1]
+    unit = (
+        np.arange(len(labels))
+        if split.patients is None
+        else np.unique(split.patients, return_inverse=True)[1]
+    )
     stratum = np.zeros(unit.max() + 1, int)
     np.maximum.at(stratum, unit, labels)
     return unit, stratum
@@ -75,7 +93,11 @@ def _bootstrap_weights(stratum: np.ndarray, n_boot: int, rng: np.random.Generato
 def _bca(value: float, boot: np.ndarray, jack: np.ndarray, level: float) -> tuple[float, float]:
     """Bias-corrected and accelerated interval; Efron, "Better bootstrap confidence intervals", JASA 82 (1987) 171."""
     boot, jack = boot[np.isfinite(boot)], jack[np.isfinite(jack)]
-    share = np.clip((np.mean(boot < value) + np.mean(boot <= value)) / 2, 1 / (2 * len(boot)), 1 - 1 / (2 * len(boot)))
+    share = np.clip(
+        (np.mean(boot < value) + np.mean(boot <= value)) / 2,
+        1 / (2 * len(boot)),
+        1 - 1 / (2 * len(boot)),
+    )
     z0, away = stats.norm.ppf(share), jack.mean() - jack
     spread = (away**2).sum() ** 1.5
     acceleration = (away**3).sum() / (6 * spread) if spread > 0 else 0.0
@@ -87,13 +109,21 @@ def _bca(value: float, boot: np.ndarray, jack: np.ndarray, level: float) -> tupl
 def _checked(scores: torch.Tensor, split: Split) -> np.ndarray:
     probabilities = np.asarray(scores, dtype=np.float64)
     if probabilities.shape != (len(split), len(split.classes)):
-        raise ValueError(f"scores must have shape {(len(split), len(split.classes))} for this split; got {probabilities.shape}.")
+        raise ValueError(
+            f"scores must have shape {(len(split), len(split.classes))} for this split; got {probabilities.shape}."
+        )
     if not np.isfinite(probabilities).all():
-        raise ValueError("scores hold NaN or infinite values. Look for a diverged training or NaN pixels.")
+        raise ValueError(
+            "scores hold NaN or infinite values. Look for a diverged training or NaN pixels."
+        )
     if probabilities.min() < -1e-6 or np.abs(probabilities.sum(1) - 1).max() > 1e-3:
-        raise ValueError("scores must be probabilities: not negative, each row summing to 1. Pass predict(...), not logits.")
+        raise ValueError(
+            "scores must be probabilities: not negative, each row summing to 1. Pass predict(...), not logits."
+        )
     if len(torch.unique(split.labels)) < 2:
-        raise ValueError(f"The {split.name} set holds one class only: AUC, sensitivity and specificity need two.")
+        raise ValueError(
+            f"The {split.name} set holds one class only: AUC, sensitivity and specificity need two."
+        )
     return probabilities
 
 
@@ -138,11 +168,15 @@ def evaluate(
     return result
 
 
-def _exact(name: str, value: float, split: Split, stratum: np.ndarray, level: float) -> tuple[float, float]:
+def _exact(
+    name: str, value: float, split: Split, stratum: np.ndarray, level: float
+) -> tuple[float, float]:
     """Clopper-Pearson interval of a share that came out all right or all wrong, over the patients it rests on."""
     positive = 1 if split.positive is None else split.positive
     sizes = np.bincount(stratum, minlength=len(split.classes))
-    n = {"sensitivity": sizes[positive], "specificity": sizes[1 - positive]}.get(name, sizes[sizes > 0].min())
+    n = {"sensitivity": sizes[positive], "specificity": sizes[1 - positive]}.get(
+        name, sizes[sizes > 0].min()
+    )
     edge = float(((1 - level) / 2) ** (1 / n))
     if name == "brier":
         return value, value
@@ -172,7 +206,10 @@ def compare(
     labels, (unit, stratum) = split.labels.numpy(), _units(split)
     weights = np.concatenate([np.ones((1, len(stratum))), 1 - np.eye(len(stratum))])[:, unit]
     tables = [
-        [_metric_table(_checked(s, split), labels, split.positive, threshold, weights) for s in side]
+        [
+            _metric_table(_checked(s, split), labels, split.positive, threshold, weights)
+            for s in side
+        ]
         for side in (scores_a, scores_b)
     ]
     if metric not in tables[0][0]:
@@ -208,10 +245,13 @@ def report(result: dict[str, tuple[float, float, float]], split: Split, task: Ta
     unit = "images (patients unknown)" if split.patients is None else "patients"
     lines = [f"Task {task.name!r}, {split}", f"95 % intervals: BCa bootstrap over {unit}", ""]
     lines += [
-        f"  {name.replace('_', ' '):18s} {value:.3f}  ({low:.3f} to {high:.3f})" for name, (value, low, high) in result.items()
+        f"  {name.replace('_', ' '):18s} {value:.3f}  ({low:.3f} to {high:.3f})"
+        for name, (value, low, high) in result.items()
     ]
     reasons = "; ".join(f"{o['opening']}. {o['reason']}" for o in task.openings) or "never"
-    return "\n".join([*lines, "", f"Test set opened {len(task.openings)} time(s) in this run: {reasons}"])
+    return "\n".join(
+        [*lines, "", f"Test set opened {len(task.openings)} time(s) in this run: {reasons}"]
+    )
 
 
 def delong(scores_a, labels, scores_b=None, patients=None, level: float = 0.95) -> dict[str, float]:
@@ -224,33 +264,58 @@ def delong(scores_a, labels, scores_b=None, patients=None, level: float = 0.95) 
     DeLong et al., Biometrics 44 (1988) 837; by ranks as Sun & Xu, IEEE Signal Processing Letters 21 (2014) 1389.
     """
     y = np.asarray(labels).astype(bool)
-    unit = np.arange(len(y)) if patients is None else np.unique(np.asarray(patients), return_inverse=True)[1]
+    unit = (
+        np.arange(len(y))
+        if patients is None
+        else np.unique(np.asarray(patients), return_inverse=True)[1]
+    )
     sides = [np.asarray(s, dtype=np.float64) for s in (scores_a, scores_b) if s is not None]
     if len(unit) != len(y) or not all(s.shape == y.shape and np.isfinite(s).all() for s in sides):
-        raise ValueError(f"scores, labels and patients must be finite and of one shape (N,); labels have {y.shape}.")
+        raise ValueError(
+            f"scores, labels and patients must be finite and of one shape (N,); labels have {y.shape}."
+        )
     n_units = [len(np.unique(unit[c])) for c in (y, ~y)]
     if min(n_units) < 2:
-        raise ValueError(f"DeLong needs at least two patients of each class; got {n_units[0]} positive, {n_units[1]} negative.")
+        raise ValueError(
+            f"DeLong needs at least two patients of each class; got {n_units[0]} positive, {n_units[1]} negative."
+        )
 
-    def placements(s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # the share of the other class on the right side, ties 1/2
+    def placements(
+        s: np.ndarray,
+    ) -> tuple[np.ndarray, np.ndarray]:  # the share of the other class on the right side, ties 1/2
         rank = stats.rankdata(s)
-        return (rank[y] - stats.rankdata(s[y])) / (~y).sum(), 1 - (rank[~y] - stats.rankdata(s[~y])) / y.sum()
+        return (rank[y] - stats.rankdata(s[y])) / (~y).sum(), 1 - (
+            rank[~y] - stats.rankdata(s[~y])
+        ) / y.sum()
 
     def variance(v10: np.ndarray, v01: np.ndarray) -> float:
-        pos, neg = (np.bincount(unit[c], v - v.mean(), unit.max() + 1) / len(v) for c, v in ((y, v10), (~y, v01)))
+        pos, neg = (
+            np.bincount(unit[c], v - v.mean(), unit.max() + 1) / len(v)
+            for c, v in ((y, v10), (~y, v01))
+        )
         m, n, k = *n_units, unit.max() + 1
         return m / (m - 1) * pos @ pos + n / (n - 1) * neg @ neg + 2 * k / (k - 1) * pos @ neg
 
     z, placed = stats.norm.ppf((1 + level) / 2), [placements(s) for s in sides]
     aucs, se = [float(v10.mean()) for v10, _ in placed], float(variance(*placed[0]) ** 0.5)
     if not 0 < aucs[0] < 1:
-        raise ValueError(f"The AUC is {aucs[0]:.0f}: the classes do not overlap and DeLong's variance is 0. Use evaluate(...).")
-    ends = special.expit(special.logit(aucs[0]) + np.array([-z, z]) * se / (aucs[0] * (1 - aucs[0])))
+        raise ValueError(
+            f"The AUC is {aucs[0]:.0f}: the classes do not overlap and DeLong's variance is 0. Use evaluate(...)."
+        )
+    ends = special.expit(
+        special.logit(aucs[0]) + np.array([-z, z]) * se / (aucs[0] * (1 - aucs[0]))
+    )
     result = {"auc": aucs[0], "se": se, "low": ends[0], "high": ends[1]}
     if scores_b is not None:
         gap, se = aucs[0] - aucs[1], max(variance(*(a - b for a, b in zip(*placed))), 0.0) ** 0.5
         p = 2 * stats.norm.sf(abs(gap) / se) if se > 0 else float(gap == 0)
-        result |= {"auc_b": aucs[1], "difference": gap, "difference_low": gap - z * se, "difference_high": gap + z * se, "p": p}
+        result |= {
+            "auc_b": aucs[1],
+            "difference": gap,
+            "difference_low": gap - z * se,
+            "difference_high": gap + z * se,
+            "p": p,
+        }
     return {name: float(value) for name, value in result.items()}
 
 
@@ -264,25 +329,45 @@ REPORT_ITEMS = {
 }  # fmt: skip
 
 
-def tripod_report(task: Task, split: Split, result: dict[str, tuple[float, float, float]], notes: dict[str, str]) -> str:
+def tripod_report(
+    task: Task, split: Split, result: dict[str, tuple[float, float, float]], notes: dict[str, str]
+) -> str:
     """A report with the headings of REPORT_ITEMS and the item numbers of both checklists, as text of 100 columns.
 
     Code fills in what `task`, `split` and `result` (of `evaluate`) know; `notes` (heading -> text) adds the rest; what nobody
     filled in says NOT REPORTED. Raises ValueError for an unknown heading and for patients that two splits share.
     """
     if unknown := set(notes) - set(REPORT_ITEMS):
-        raise ValueError(f"Unknown heading(s) {', '.join(sorted(unknown))}. Choose from: {', '.join(REPORT_ITEMS)}.")
+        raise ValueError(
+            f"Unknown heading(s) {', '.join(sorted(unknown))}. Choose from: {', '.join(REPORT_ITEMS)}."
+        )
     check_disjoint(task.train, task.val, split)
     known = {
         "data": task.card,
         "patients": "; ".join(map(str, (task.train, task.val, split))),
-        "split": "by image: the source tells no patients" if split.patients is None else "by patient: no patient is in two parts",
+        "split": "by image: the source tells no patients"
+        if split.patients is None
+        else "by patient: no patient is in two parts",
         "metrics": f"95 % intervals: BCa bootstrap over {'images' if split.patients is None else 'patients'}",
-        "performance": "; ".join(f"{k.replace('_', ' ')} {v:.3f} ({lo:.3f} to {hi:.3f})" for k, (v, lo, hi) in result.items()),
-        "test openings": f"{len(task.openings)}: " + ("; ".join(o["reason"] for o in task.openings) or "never opened"),
+        "performance": "; ".join(
+            f"{k.replace('_', ' ')} {v:.3f} ({lo:.3f} to {hi:.3f})"
+            for k, (v, lo, hi) in result.items()
+        ),
+        "test openings": f"{len(task.openings)}: "
+        + ("; ".join(o["reason"] for o in task.openings) or "never opened"),
     }
     lines = [f"Report on task {task.name!r} (items of TRIPOD+AI | CLAIM 2024)"]
     for heading, (tripod, claim) in REPORT_ITEMS.items():
-        text = " ".join(t.replace("\n", " ") for t in (known.get(heading), notes.get(heading)) if t) or "NOT REPORTED"
-        lines.append(textwrap.fill(text, 100, initial_indent=f"{heading} [{tripod} | {claim}]: ", subsequent_indent="    "))
+        text = (
+            " ".join(t.replace("\n", " ") for t in (known.get(heading), notes.get(heading)) if t)
+            or "NOT REPORTED"
+        )
+        lines.append(
+            textwrap.fill(
+                text,
+                100,
+                initial_indent=f"{heading} [{tripod} | {claim}]: ",
+                subsequent_indent="    ",
+            )
+        )
     return "\n".join(lines)

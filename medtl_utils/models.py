@@ -17,7 +17,13 @@ from torchvision import models as tv
 from .data import DataError, data_folder
 
 SOURCES = ("ultrasound", "imagenet", "random")
-BLOCKS = ("stem", "layer1", "layer2", "layer3", "layer4")  # shared layers of a ResNet, from the image to the head
+BLOCKS = (
+    "stem",
+    "layer1",
+    "layer2",
+    "layer3",
+    "layer4",
+)  # shared layers of a ResNet, from the image to the head
 ULTRASOUND_FILE = "ultrasound_resnet18.safetensors"
 ULTRASOUND_SHA256 = "4515f5003672d79c904a6c206cdafa6019e97ffe8ecc4b764f1678031d47fab8"
 
@@ -33,8 +39,12 @@ class Normalisation:
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         """uint8 or float (N, 1 or C, H, W) with values 0..255 -> float32 (N, channels, H, W). Grey images are repeated."""
         if images.ndim != 4 or images.shape[1] not in (1, self.channels):
-            raise ValueError(f"images must have shape (N, 1 or {self.channels}, H, W); got {tuple(images.shape)}.")
-        mean, std = (torch.tensor(v, device=images.device).view(1, -1, 1, 1) for v in (self.mean, self.std))
+            raise ValueError(
+                f"images must have shape (N, 1 or {self.channels}, H, W); got {tuple(images.shape)}."
+            )
+        mean, std = (
+            torch.tensor(v, device=images.device).view(1, -1, 1, 1) for v in (self.mean, self.std)
+        )
         return (images.float() / 255 - mean) / std  # broadcasting repeats a single grey channel
 
 
@@ -61,7 +71,9 @@ def source_model(name: str) -> nn.Module:
         file = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
         try:
             model = tv.resnet18(weights=weights, progress=False)
-        except Exception as error:  # no network, cut-off file, wrong hash: torch raises half a dozen types
+        except (
+            Exception
+        ) as error:  # no network, cut-off file, wrong hash: torch raises half a dozen types
             raise DataError(
                 f"The ImageNet weights could not be loaded from {file} ({type(error).__name__}: {error}). Expected the "
                 f"file of {weights.url}. Download that file on a machine with a network and put it there."
@@ -78,7 +90,9 @@ def replace_head(model: nn.Module, n_classes: int) -> nn.Module:
     One output makes a regression layer. Uses torch's global random state. Raises ValueError without a Linear `fc`.
     """
     if not isinstance(getattr(model, "fc", None), nn.Linear):
-        raise ValueError("replace_head expects a model whose head is a Linear layer called `fc`, as in torchvision's ResNet.")
+        raise ValueError(
+            "replace_head expects a model whose head is a Linear layer called `fc`, as in torchvision's ResNet."
+        )
     if n_classes < 1:
         raise ValueError(f"n_classes must be at least 1; got {n_classes}.")
     model.fc = nn.Linear(model.fc.in_features, n_classes)
@@ -116,7 +130,9 @@ def set_batchnorm(module: nn.Module, mode: str) -> None:
                 parameter.requires_grad_(mode != "frozen")
 
 
-def freeze(model: nn.Module, through: str | None = "layer4", batchnorm: str = "frozen") -> nn.Module:
+def freeze(
+    model: nn.Module, through: str | None = "layer4", batchnorm: str = "frozen"
+) -> nn.Module:
     """Freeze the shared layers from the stem up to and including block `through`; everything above stays trainable.
 
     `through`: one of BLOCKS, or None to freeze no weights. `batchnorm`: see `set_batchnorm`; it is applied to the frozen
@@ -124,7 +140,9 @@ def freeze(model: nn.Module, through: str | None = "layer4", batchnorm: str = "f
     Calling it again starts afresh. Returns the same model.
     """
     if through is not None and through not in BLOCKS:
-        raise ValueError(f"Cannot freeze through {through!r}. Choose one of: {', '.join(BLOCKS)}, or None.")
+        raise ValueError(
+            f"Cannot freeze through {through!r}. Choose one of: {', '.join(BLOCKS)}, or None."
+        )
     set_batchnorm(model, "train")
     model.requires_grad_(True)
     if through is None:
@@ -135,7 +153,9 @@ def freeze(model: nn.Module, through: str | None = "layer4", batchnorm: str = "f
         if block_of(name) in frozen:
             child.requires_grad_(False)
             set_batchnorm(child, batchnorm)
-            if batchnorm == "train":  # "train" concerns the statistics; the weights of a frozen block stay frozen
+            if (
+                batchnorm == "train"
+            ):  # "train" concerns the statistics; the weights of a frozen block stay frozen
                 child.requires_grad_(False)
     return model
 
@@ -147,12 +167,18 @@ def param_groups(model: nn.Module, lr: float = 1e-3, decay: float = 0.5) -> list
     Howard & Ruder, "Universal language model fine-tuning", ACL 2018, section 3.2.
     """
     if lr <= 0 or not 0 < decay <= 1:
-        raise ValueError(f"param_groups needs lr > 0 and 0 < decay <= 1; got lr={lr}, decay={decay}.")
+        raise ValueError(
+            f"param_groups needs lr > 0 and 0 < decay <= 1; got lr={lr}, decay={decay}."
+        )
     blocks: dict[str, list] = {}
     for name, parameter in model.named_parameters():
         blocks.setdefault(block_of(name), []).append(parameter)
     groups = [
-        {"name": name, "params": [p for p in params if p.requires_grad], "lr": lr * decay ** (len(blocks) - 1 - depth)}
+        {
+            "name": name,
+            "params": [p for p in params if p.requires_grad],
+            "lr": lr * decay ** (len(blocks) - 1 - depth),
+        }
         for depth, (name, params) in enumerate(blocks.items())
     ]
     return [group for group in groups if group["params"]]
@@ -168,7 +194,9 @@ def save_model(model: nn.Module, path: str | Path, half: bool = False, **about: 
     tensors = {}
     for name, tensor in model.state_dict().items():
         small = tensor.ndim < 2  # BatchNorm statistics and biases: little to save, much to lose
-        tensors[name] = (tensor.half() if half and not small else tensor).detach().cpu().contiguous()
+        tensors[name] = (
+            (tensor.half() if half and not small else tensor).detach().cpu().contiguous()
+        )
     metadata = {
         "architecture": "resnet18",
         "n_outputs": str(model.fc.out_features),
@@ -191,7 +219,9 @@ def load_model(path: str | Path, sha256: str | None = None) -> nn.Module:
     """
     path = Path(path)
     if not path.is_file():
-        raise DataError(f"The model file {path} is missing. Get it again, e.g. with `git checkout -- data`.")
+        raise DataError(
+            f"The model file {path} is missing. Get it again, e.g. with `git checkout -- data`."
+        )
     if sha256 is not None:
         found = hashlib.sha256(path.read_bytes()).hexdigest()
         if found != sha256:
@@ -204,9 +234,13 @@ def load_model(path: str | Path, sha256: str | None = None) -> nn.Module:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}
         model = tv.resnet18(num_classes=int(metadata["n_outputs"]))
-        model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()})
+        model.load_state_dict(
+            {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
+        )
         norm = json.loads(metadata["normalisation"])
-        model.normalisation = Normalisation(tuple(norm["mean"]), tuple(norm["std"]), norm["channels"])
+        model.normalisation = Normalisation(
+            tuple(norm["mean"]), tuple(norm["std"]), norm["channels"]
+        )
     except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
         raise DataError(
             f"{path} is not a complete model file ({type(error).__name__}: {str(error)[:120]}). Expected safetensors "

@@ -38,7 +38,10 @@ DESCRIPTORS: dict[str, tuple[str, ...]] = {
 # 3 and 19, not parallel 34 and 75. For the rest the lexicon gives the direction and the sizes are assumptions, set so
 # that the best possible AUC from the descriptors (`best_auc`) is about .96.
 LIKELIHOODS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
-    "margin": ((160 / 262, 0.18, 99 / 262 - 0.18, 3 / 262), (18 / 141, 0.34, 104 / 141 - 0.34, 19 / 141)),
+    "margin": (
+        (160 / 262, 0.18, 99 / 262 - 0.18, 3 / 262),
+        (18 / 141, 0.34, 104 / 141 - 0.34, 19 / 141),
+    ),
     "orientation": ((228 / 262, 34 / 262), (66 / 141, 75 / 141)),
     "echo": ((0.54, 0.22, 0.24), (0.83, 0.15, 0.02)),
     "posterior": ((0.56, 0.36, 0.08), (0.33, 0.10, 0.57)),
@@ -83,18 +86,27 @@ SCANNER_GAP = 0.15
 # Size of the fibroglandular lobules, a property of the patient: the source never sees the target's range.
 LOBULE_MM = {"source": ((1.2, 3.0), (4.5, 8.0)), "target": ((3.0, 4.5),)}
 FIELD_MM = {"source": (28.0, 55.0), "target": (40.0, 40.0)}  # width = depth of the picture
-FOCUS = {"source": (0.1, 0.9), "target": (0.25, 0.65)}  # depth of the focal zone, as a share of the field
+FOCUS = {
+    "source": (0.1, 0.9),
+    "target": (0.25, 0.65),
+}  # depth of the focal zone, as a share of the field
 # What source images vary in beyond the target's machines and tissue: (range in the source, the one value in the target).
 # A source that has seen more than it will meet. `draw_patient` and `render` say what each number does.
 WIDER: dict[str, tuple[tuple[float, float], float]] = {
-    "beam_mm": ((0.7, 4.0), 1.0),  # width of the attenuated beams: spatial compounding makes shadows wide and soft
+    "beam_mm": (
+        (0.7, 4.0),
+        1.0,
+    ),  # width of the attenuated beams: spatial compounding makes shadows wide and soft
     "tgc_db": ((0.8, 3.5), 1.6),  # unevenness of the time-gain compensation
     "defocus": ((1.5, 3.5), 2.2),  # how many times wider the beam is away from the focus
     "posterior_times": ((0.7, 1.6), 1.0),  # strength of shadow and enhancement
     "lamella_db": ((0.0, 14.0), 0.0),  # long, wavy bright layers of connective tissue ...
     "lamella_mm": ((1.4, 4.5), 1.0),  # ... and their distance
     "streak_db": ((0.0, 9.0), 0.0),  # vertical streaks: shadows of ligaments near the skin
-    "exposure": ((0.32, 0.52), 0.0),  # where the operator's gain puts the mean echo between black and white; 0: as it comes
+    "exposure": (
+        (0.32, 0.52),
+        0.0,
+    ),  # where the operator's gain puts the mean echo between black and white; 0: as it comes
     "wild": ((1.0, 2.6), 1.0),  # irregularity of the contour
     "warp": ((0.0, 0.22), 0.0),  # bending of the lesion with the tissue
 }
@@ -117,7 +129,10 @@ def best_auc(likelihoods: dict = LIKELIHOODS) -> float:
 
     `likelihoods`: as LIKELIHOODS. Returns a float in 0.5..1; ties count one half.
     """
-    benign, malignant = (np.array([np.prod(c) for c in itertools.product(*(p[k] for p in likelihoods.values()))]) for k in (0, 1))
+    benign, malignant = (
+        np.array([np.prod(c) for c in itertools.product(*(p[k] for p in likelihoods.values()))])
+        for k in (0, 1)
+    )
     order = np.argsort(malignant / np.maximum(benign, 1e-300), kind="stable")
     benign, malignant = benign[order], malignant[order]
     return float(np.sum(malignant * (np.cumsum(benign) - 0.5 * benign)))
@@ -125,7 +140,9 @@ def best_auc(likelihoods: dict = LIKELIHOODS) -> float:
 
 def random_stream(kind: str, seed: int, *more: int) -> np.random.Generator:
     """An independent random generator for one patient or view; equal arguments give equal numbers on every machine."""
-    return np.random.Generator(np.random.PCG64(np.random.SeedSequence([_STREAM[kind], seed, *more])))
+    return np.random.Generator(
+        np.random.PCG64(np.random.SeedSequence([_STREAM[kind], seed, *more]))
+    )
 
 
 def draw_scanner(rng: np.random.Generator) -> Scanner:
@@ -139,7 +156,10 @@ def draw_scanner(rng: np.random.Generator) -> Scanner:
             rng.uniform(0.8, 1.9),
             rng.uniform(4, 48),
         )
-        if min(np.abs(scanner.position() - s.position()).max() for s in TARGET_SCANNERS.values()) > SCANNER_GAP:
+        if (
+            min(np.abs(scanner.position() - s.position()).max() for s in TARGET_SCANNERS.values())
+            > SCANNER_GAP
+        ):
             return scanner
 
 
@@ -149,12 +169,18 @@ def draw_descriptors(rng: np.random.Generator, malignant: bool | None) -> dict[s
     The source task uses None: its descriptors carry no trace of malignancy, not even through their correlation.
     """
     return {
-        name: int(rng.choice(len(values), p=None if malignant is None else LIKELIHOODS[name][int(malignant)]))
+        name: int(
+            rng.choice(
+                len(values), p=None if malignant is None else LIKELIHOODS[name][int(malignant)]
+            )
+        )
         for name, values in DESCRIPTORS.items()
     }
 
 
-def draw_patient(rng: np.random.Generator, kind: str, malignant: bool | None = None, lesion: bool = True) -> dict:
+def draw_patient(
+    rng: np.random.Generator, kind: str, malignant: bool | None = None, lesion: bool = True
+) -> dict:
     """What stays the same over all images of one woman: scanner, tissue, and the lesion with its descriptors.
 
     `kind`: "source" or "target". Returns a dict of plain numbers, to be passed to `draw_view`.
@@ -182,30 +208,44 @@ def draw_patient(rng: np.random.Generator, kind: str, malignant: bool | None = N
         "descriptors": descriptors,
         "size_mm": float(np.exp(rng.uniform(np.log(7), np.log(24)))),
         "ratio": rng.uniform(1.15, 1.6) if descriptors["orientation"] else rng.uniform(0.5, 0.82),
-        "echo_db": {0: -rng.uniform(9, 16), 1: -rng.uniform(3, 6), 2: -rng.uniform(22, 32)}[descriptors["echo"]],
+        "echo_db": {0: -rng.uniform(9, 16), 1: -rng.uniform(3, 6), 2: -rng.uniform(22, 32)}[
+            descriptors["echo"]
+        ],
         "inner_db": 0.3 if anechoic else rng.uniform(0.6, 2.4),
         # dB gained or lost by the beam over its whole way through the lesion
-        "posterior_db": (rng.uniform(-1, 1), rng.uniform(5, 10), -rng.uniform(12, 24))[descriptors["posterior"]],
+        "posterior_db": (rng.uniform(-1, 1), rng.uniform(5, 10), -rng.uniform(12, 24))[
+            descriptors["posterior"]
+        ],
         "wobble": rng.standard_normal(12),
         "phase": rng.uniform(0, 2 * np.pi, 12),
         "spicules": rng.uniform(0, 2 * np.pi, rng.integers(7, 13)),
         "kind": kind,
-        **{name: rng.uniform(*wide) if kind == "source" else fixed for name, (wide, fixed) in WIDER.items()},
-        **{name: rng.uniform(*r) * (rng.random() < p) if kind == "source" else 0.0 for name, (p, r) in EXTRAS.items()},
+        **{
+            name: rng.uniform(*wide) if kind == "source" else fixed
+            for name, (wide, fixed) in WIDER.items()
+        },
+        **{
+            name: rng.uniform(*r) * (rng.random() < p) if kind == "source" else 0.0
+            for name, (p, r) in EXTRAS.items()
+        },
     }
 
 
 def _contour(rng: np.random.Generator, patient: dict) -> tuple[np.ndarray, np.ndarray]:
     """Radius R and edge width L over the angle, both in units of the lesion's half axes; shape (256,) each."""
     angle = np.linspace(-np.pi, np.pi, _ANGLES, endpoint=False)
-    wobble = patient["wild"] * (patient["wobble"] + 0.25 * rng.standard_normal(12))  # each view cuts the lesion in another plane
+    wobble = patient["wild"] * (
+        patient["wobble"] + 0.25 * rng.standard_normal(12)
+    )  # each view cuts the lesion in another plane
     wave = np.stack([wobble[k] * np.cos((k + 2) * angle + patient["phase"][k]) for k in range(12)])
     margin = patient["descriptors"]["margin"]
     if margin == 0:  # circumscribed: smooth and sharp
         radius, edge = 1 + 0.035 * wave[:2].sum(0).clip(-4, 4), np.full(_ANGLES, 0.05)
     elif margin == 1:  # microlobulated: short scallops, sharp
         lobes = 6 + int(abs(patient["wobble"][11]) * 3) % 4
-        scallops = np.abs(np.cos(0.5 * lobes * (angle + 0.18 * wave[0]) + patient["phase"][0])) * (0.6 + 0.3 * wave[1])
+        scallops = np.abs(np.cos(0.5 * lobes * (angle + 0.18 * wave[0]) + patient["phase"][0])) * (
+            0.6 + 0.3 * wave[1]
+        )
         radius, edge = 0.92 + 0.05 * wave[:3].sum(0) + 0.16 * scallops, np.full(_ANGLES, 0.07)
     elif margin == 2:  # indistinct: irregular, and the edge fades into the tissue
         radius, edge = 0.95 + 0.05 * wave[:5].sum(0), 0.32 + 0.12 * np.abs(wave[5])
@@ -223,7 +263,10 @@ def draw_view(rng: np.random.Generator, patient: dict, grid: int) -> dict[str, n
     `grid`: rows = columns of the simulation grid. The keys of the result are what `render` reads.
     """
     field, scanner, descriptors = patient["field_mm"], patient["scanner"], patient["descriptors"]
-    size, ratio = patient["size_mm"] * rng.uniform(0.92, 1.08), patient["ratio"] * rng.uniform(0.94, 1.06)
+    size, ratio = (
+        patient["size_mm"] * rng.uniform(0.92, 1.08),
+        patient["ratio"] * rng.uniform(0.94, 1.06),
+    )
     size = min(size, 0.62 * field)
     half_x, half_y = (size / 2, size / 2 * ratio) if ratio < 1 else (size / 2 / ratio, size / 2)
     centre_x = field * rng.uniform(0.34, 0.66)
@@ -244,7 +287,9 @@ def draw_view(rng: np.random.Generator, patient: dict, grid: int) -> dict[str, n
         )[:count]
     calcs[:, 2] = np.maximum(calcs[:, 2], 0.3)
     bad_contact = rng.uniform(4, 14) if rng.random() < 0.12 else 0.0
-    noise = rng.standard_normal((3 + 2 * scanner.looks, grid, grid), dtype=np.float32)  # lobules, texture, ligaments, looks
+    noise = rng.standard_normal(
+        (3 + 2 * scanner.looks, grid, grid), dtype=np.float32
+    )  # lobules, texture, ligaments, looks
     numbers = {
         "field": field,
         "lobule": patient["lobule_mm"],
@@ -285,7 +330,9 @@ def draw_view(rng: np.random.Generator, patient: dict, grid: int) -> dict[str, n
         "striae_mm": rng.uniform(1.2, 2.8),
         **{name: patient[name] for name in (*WIDER, *EXTRAS)},
     }
-    places = np.zeros(6)  # x, y and half axes of the fat lobule, x and y of the rib: source images only
+    places = np.zeros(
+        6
+    )  # x, y and half axes of the fat lobule, x and y of the rib: source images only
     if patient["kind"] == "source":
         places = np.array([*field * rng.uniform((0.1, 0.25), (0.9, 0.8)), *rng.uniform((4, 2), (9, 5)), *field * rng.uniform((0.1, 0.6), (0.9, 0.95))])  # fmt: skip
     numbers |= dict(zip(("fat_x", "fat_y", "fat_half_x", "fat_half_y", "rib_x", "rib_y"), places))
@@ -352,10 +399,14 @@ def _sector(pictures: torch.Tensor, half: torch.Tensor) -> torch.Tensor:
     n = pictures.shape[-1]
     at = (torch.arange(n, device=pictures.device) + 0.5) / n
     z, x = at[None, :, None], at[None, None, :] - 0.5
-    apex = (1 / torch.sin(half) - 1) / 2  # above the skin, in picture heights: mean width = picture width
+    apex = (
+        1 / torch.sin(half) - 1
+    ) / 2  # above the skin, in picture heights: mean width = picture width
     beam = torch.atan2(x, z + apex) / half
     depth = torch.hypot(x, z + apex) - apex
-    return torch.nn.functional.grid_sample(pictures, torch.stack([beam, 2 * depth - 1], -1), align_corners=False)
+    return torch.nn.functional.grid_sample(
+        pictures, torch.stack([beam, 2 * depth - 1], -1), align_corners=False
+    )
 
 
 def _calipers(x: torch.Tensor, y: torch.Tensor, p: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -368,7 +419,9 @@ def _calipers(x: torch.Tensor, y: torch.Tensor, p: dict[str, torch.Tensor]) -> t
 
 
 @torch.no_grad()
-def render(views: list[dict], size: int, device: str | torch.device = "cpu") -> tuple[torch.Tensor, torch.Tensor]:
+def render(
+    views: list[dict], size: int, device: str | torch.device = "cpu"
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Turn drawn views into pictures.
 
     Returns images, torch uint8 (B, 1, size, size), 0 = black; and masks, torch bool (B, size, size), the lesion's core.
@@ -388,28 +441,53 @@ def render(views: list[dict], size: int, device: str | torch.device = "cpu") -> 
     # 1. tissue. `depth` is depth below the bent layers; each layer takes over from the one above at its upper face
     bumps = _basis(n, 4).to(device) @ stack("bumps") @ _basis(n, 5).to(device).T
     lobules = (
-        _blur_matrices((p["lobule"] / mm / 2.5).flatten(), n) @ noise[:, 0] @ _blur_matrices((p["lobule"] / mm).flatten(), n)
+        _blur_matrices((p["lobule"] / mm / 2.5).flatten(), n)
+        @ noise[:, 0]
+        @ _blur_matrices((p["lobule"] / mm).flatten(), n)
     )
-    fine = _blur_matrices((0.6 / mm).flatten(), n) @ noise[:, 1] @ _blur_matrices((0.9 / mm).flatten(), n)
-    strands = _blur_matrices((1.2 / mm).flatten(), n) @ noise[:, 2] @ _blur_matrices((3.5 / mm).flatten(), n)
+    fine = (
+        _blur_matrices((0.6 / mm).flatten(), n)
+        @ noise[:, 1]
+        @ _blur_matrices((0.9 / mm).flatten(), n)
+    )
+    strands = (
+        _blur_matrices((1.2 / mm).flatten(), n)
+        @ noise[:, 2]
+        @ _blur_matrices((3.5 / mm).flatten(), n)
+    )
     depth = y + 1.6 * bumps + 0.5 * lobules
     fat, muscle = p["fat"], p["fat"] + p["gland"]
     in_gland, in_muscle = soft((depth - fat) / 0.5), soft((depth - muscle) / 0.4)
     ligaments = p["ligament_db"] * _bell(strands / 0.25) * (1 - in_muscle)
-    db = -12 + in_gland * (p["gland_db"] + p["lobule_db"] * lobules) + 1.2 * fine + ligaments * (1 - 0.4 * in_gland)
+    db = (
+        -12
+        + in_gland * (p["gland_db"] + p["lobule_db"] * lobules)
+        + 1.2 * fine
+        + ligaments * (1 - 0.4 * in_gland)
+    )
     striae = p["striae_db"] * torch.sin(2 * torch.pi * depth / p["striae_mm"] + 1.5 * lobules)
     db = db * (1 - in_muscle) + in_muscle * (-10 + striae + 0.5 * p["lobule_db"] * lobules)
-    facing = p["fascia_db"] * soft(1.5 * bumps + 0.8 * lobules)  # a fascia shines where it faces the beam
+    facing = p["fascia_db"] * soft(
+        1.5 * bumps + 0.8 * lobules
+    )  # a fascia shines where it faces the beam
     for face in (fat, muscle, p["sheet"]):
         db = db + facing * _bell((depth - face) / 0.45)
     db = db + 6 * _bell((y / p["skin_mm"]) ** 2)
-    db = db + p["reverb_db"] * torch.cos(torch.pi * y / p["reverb_mm"]).square().square().square() * torch.exp(-y / 4)
+    db = db + p["reverb_db"] * torch.cos(
+        torch.pi * y / p["reverb_mm"]
+    ).square().square().square() * torch.exp(-y / 4)
 
-    layers = torch.sin(torch.pi * (depth + 0.6 * strands) / p["lamella_mm"])  # they keep out of the lesion: see `cover`
+    layers = torch.sin(
+        torch.pi * (depth + 0.6 * strands) / p["lamella_mm"]
+    )  # they keep out of the lesion: see `cover`
     db = db + p["lamella_db"] * _bell(layers / 0.35) * soft(2 * lobules + 1.5 * bumps)
     if p["lobule_like"].any():
-        away = ((x - p["fat_x"]) / p["fat_half_x"].clamp_min(1)) ** 2 + ((y - p["fat_y"]) / p["fat_half_y"].clamp_min(1)) ** 2
-        db = db + p["lobule_like"] * (_bell(away) - 0.8 * _bell((away - 1.3) / 0.35))  # dark, in a bright capsule
+        away = ((x - p["fat_x"]) / p["fat_half_x"].clamp_min(1)) ** 2 + (
+            (y - p["fat_y"]) / p["fat_half_y"].clamp_min(1)
+        ) ** 2
+        db = db + p["lobule_like"] * (
+            _bell(away) - 0.8 * _bell((away - 1.3) / 0.35)
+        )  # dark, in a bright capsule
 
     # 2. lesion: r is 1 on the ellipse; inside R(angle) it is lesion, beyond it fades within the edge width L(angle)
     cos, sin = torch.cos(p["tilt"]), torch.sin(p["tilt"])
@@ -429,9 +507,13 @@ def render(views: list[dict], size: int, device: str | torch.device = "cpu") -> 
     db = db + p["lesion"] * (spot_y * calcs[:, None, :, 3]) @ spot_x.transpose(1, 2)
 
     # 3. attenuation along the beam: a cumulative sum over depth, so only what lies behind is changed
-    rate = p["posterior_times"] * p["posterior_db"] * cover / (2 * p["half_y"])  # dB per mm inside the lesion
+    rate = (
+        p["posterior_times"] * p["posterior_db"] * cover / (2 * p["half_y"])
+    )  # dB per mm inside the lesion
     sides = _bell(((x - p["x"]).abs() - p["half_x"]) / 0.7) * soft((y - p["y"]) / 0.5)
-    rate = rate @ _mean_blur(p["beam_mm"] / mm, n)  # a beam is about a millimetre wide: shadows have soft sides
+    rate = rate @ _mean_blur(
+        p["beam_mm"] / mm, n
+    )  # a beam is about a millimetre wide: shadows have soft sides
     if p["rib_db"].any():
         rib = p["rib_db"] * _bell((x - p["rib_x"]) / 5)
         db = db + 0.6 * rib * _bell((y - p["rib_y"]) / 0.6)
@@ -449,7 +531,9 @@ def render(views: list[dict], size: int, device: str | torch.device = "cpu") -> 
     speckle = _blur_matrices((p["axial"] / mm).flatten(), n)[:, None] @ speckle
     off_focus = ((y - p["focus"]).abs() / (0.6 * p["field"])).clamp(0, 1)[:, None]
     sharp = speckle @ _blur_matrices((p["lateral"] / mm).flatten(), n)[:, None].transpose(-1, -2)
-    broad = speckle @ _blur_matrices((p["defocus"] * p["lateral"] / mm).flatten(), n)[:, None].transpose(-1, -2)
+    broad = speckle @ _blur_matrices((p["defocus"] * p["lateral"] / mm).flatten(), n)[
+        :, None
+    ].transpose(-1, -2)
     intensity = (sharp * (1 - off_focus) + broad * off_focus).square().sum(1) / (2 * p["looks"])
 
     # 5. log compression: WHITE_DB is white, WHITE_DB - range_db is black
@@ -460,7 +544,9 @@ def render(views: list[dict], size: int, device: str | torch.device = "cpu") -> 
     core = core.float()
     bent = p["convex"].flatten() > 0
     if bent.any():
-        grey[bent], core[bent] = _sector(torch.stack([grey, core], 1)[bent], p["convex"][bent]).unbind(1)
+        grey[bent], core[bent] = _sector(
+            torch.stack([grey, core], 1)[bent], p["convex"][bent]
+        ).unbind(1)
     if p["calipers"].any():
         grey = torch.maximum(grey, p["calipers"] * _calipers(x, y, p))
     down = _downsample(n, size).to(device)
@@ -468,7 +554,12 @@ def render(views: list[dict], size: int, device: str | torch.device = "cpu") -> 
     return (grey * 255).round().clamp(0, 255).to(torch.uint8)[:, None].cpu(), (core > 0.5).cpu()
 
 
-def simulate(draws: list[tuple[np.random.Generator, dict]], size: int, device: str = "cpu", batch: int | None = None):
+def simulate(
+    draws: list[tuple[np.random.Generator, dict]],
+    size: int,
+    device: str = "cpu",
+    batch: int | None = None,
+):
     """Render many (generator, patient) pairs, `batch` at a time (default: what fits a processor's cache), on all cores.
 
     Returns images, torch uint8 (N, 1, size, size), and masks, torch bool (N, size, size).
@@ -476,11 +567,17 @@ def simulate(draws: list[tuple[np.random.Generator, dict]], size: int, device: s
     grid, batch = size * 5 // 4, batch or max(1, 16 * 64**2 // size**2)
 
     def one_batch(start: int) -> tuple[torch.Tensor, torch.Tensor]:
-        return render([draw_view(rng, patient, grid) for rng, patient in draws[start : start + batch]], size, device)
+        return render(
+            [draw_view(rng, patient, grid) for rng, patient in draws[start : start + batch]],
+            size,
+            device,
+        )
 
     threads = torch.get_num_threads()
     try:  # batches side by side beat threads inside each small operation
-        with ThreadPoolExecutor(max(2, threads), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        with ThreadPoolExecutor(
+            max(2, threads), initializer=torch.set_num_threads, initargs=(1,)
+        ) as pool:
             images, masks = zip(*pool.map(one_batch, range(0, len(draws), batch)))
     finally:
         torch.set_num_threads(threads)
@@ -488,7 +585,11 @@ def simulate(draws: list[tuple[np.random.Generator, dict]], size: int, device: s
 
 
 def simulate_target(
-    split: str, n_patients: int, size: int = 64, seed: int = 0, edit: Callable[[dict], None] | None = None
+    split: str,
+    n_patients: int,
+    size: int = 64,
+    seed: int = 0,
+    edit: Callable[[dict], None] | None = None,
 ) -> dict:
     """Patients of the target task: 1 to 4 images each, malignant with probability PREVALENCE.
 
@@ -514,7 +615,13 @@ def simulate_target(
     descriptors["size_mm"] = np.array([p["size_mm"] for p in people], np.float32)
     descriptors["scanner"] = np.array([p["scanner_name"] for p in people])
     labels = torch.tensor([int(p["malignant"]) for p in people])
-    return {"images": images, "masks": masks, "labels": labels, "patients": np.array(patients), "descriptors": descriptors}
+    return {
+        "images": images,
+        "masks": masks,
+        "labels": labels,
+        "patients": np.array(patients),
+        "descriptors": descriptors,
+    }
 
 
 def simulate_source(start: int, count: int, size: int = 64, seed: int = 0, device: str = "cpu"):

@@ -20,7 +20,9 @@ plt.rcParams.update(
         "axes.titleweight": "bold",
         "axes.spines.top": False,
         "axes.spines.right": False,
-        "axes.prop_cycle": plt.cycler(color=[BLUE, ORANGE, GREEN, INK], linestyle=["-", "--", "-.", ":"]),
+        "axes.prop_cycle": plt.cycler(
+            color=[BLUE, ORANGE, GREEN, INK], linestyle=["-", "--", "-.", ":"]
+        ),
         "figure.constrained_layout.use": True,
         "savefig.dpi": 110,
         "legend.frameon": False,
@@ -34,7 +36,9 @@ def figure_html(fig: plt.Figure, text: str) -> str:
     fig.savefig(buffer, format="png", metadata={"Software": None})
     plt.close(fig)
     titles = [fig.get_suptitle(), *(axes.get_title() for axes in fig.axes)]
-    alt = html.escape("Figure: " + (next((t for t in titles if t), "") or text).replace("\n", " "), quote=True)
+    alt = html.escape(
+        "Figure: " + (next((t for t in titles if t), "") or text).replace("\n", " "), quote=True
+    )
     data = base64.b64encode(buffer.getvalue()).decode()
     return (
         f'<figure style="margin:0 0 1em 0"><img alt="{alt}" style="max-width:100%" src="data:image/png;base64,{data}"/>'
@@ -54,15 +58,30 @@ def show(fig: plt.Figure, text: str) -> None:
     display(HTML(figure_html(fig, text)))
 
 
-def show_images(split: Split, n: int = 10, title: str = "", captions: list[str] | None = None, seed: int = 0) -> None:
+def show_images(
+    split: Split, n: int = 10, title: str = "", captions: list[str] | None = None, seed: int = 0
+) -> None:
     """`n` images of a split, half of each class where there are two, with the class (or `captions`) above each."""
     if captions is None:
-        rng, labels, each = np.random.default_rng(seed), split.labels.numpy(), n // len(split.classes)
-        split = split[np.concatenate([rng.permutation(np.flatnonzero(labels == c))[:each] for c in range(len(split.classes))])]
+        rng, labels, each = (
+            np.random.default_rng(seed),
+            split.labels.numpy(),
+            n // len(split.classes),
+        )
+        split = split[
+            np.concatenate(
+                [
+                    rng.permutation(np.flatnonzero(labels == c))[:each]
+                    for c in range(len(split.classes))
+                ]
+            )
+        ]
         captions = [split.classes[label] for label in split.labels.tolist()]
     columns = min(len(split), 6)
     rows = -(-len(split) // columns)
-    fig, axes = plt.subplots(rows, columns, figsize=(1.55 * columns, 1.75 * rows + 0.3), squeeze=False)
+    fig, axes = plt.subplots(
+        rows, columns, figsize=(1.55 * columns, 1.75 * rows + 0.3), squeeze=False
+    )
     for axis in axes.flat:
         axis.axis("off")
     for axis, image, caption in zip(axes.flat, split.images, captions):
@@ -71,10 +90,17 @@ def show_images(split: Split, n: int = 10, title: str = "", captions: list[str] 
         axis.set_title(caption, fontsize=10, fontweight="normal")
     fig.suptitle(title, fontweight="bold")
     size = "×".join(map(str, split.images.shape[2:]))
-    show(fig, f"{len(split)} images of the {split.name} set of {size} pixels: {', '.join(captions)}.")
+    show(
+        fig, f"{len(split)} images of the {split.name} set of {size} pixels: {', '.join(captions)}."
+    )
 
 
-def plot_intervals(rows: list[tuple[str, float, float, float]], title: str, xlabel: str, reference: float | None = None) -> None:
+def plot_intervals(
+    rows: list[tuple[str, float, float, float]],
+    title: str,
+    xlabel: str,
+    reference: float | None = None,
+) -> None:
     """Values with their intervals as points with whiskers, one row each: (label, value, low, high)."""
     fig, axis = plt.subplots(figsize=(7.5, 1.0 + 0.42 * len(rows)))
     for place, (_label, value, low, high) in enumerate(rows):
@@ -84,18 +110,26 @@ def plot_intervals(rows: list[tuple[str, float, float, float]], title: str, xlab
         axis.axvline(reference, color=GREY, linestyle=":")
     axis.set_yticks(range(len(rows)), [row[0] for row in rows])
     axis.set_ylim(len(rows) - 0.5, -0.5)
-    fig.suptitle(title, fontsize=12, fontweight="bold")  # over the whole width: long row labels leave the axes narrow
+    fig.suptitle(
+        title, fontsize=12, fontweight="bold"
+    )  # over the whole width: long row labels leave the axes narrow
     fig.supxlabel(xlabel, fontsize=11)
     words = "; ".join(f"{name} {v:.2f} ({a:.2f} to {b:.2f})" for name, v, a, b in rows)
     show(fig, f"{xlabel}, value and 95 % interval: {words}.")
 
 
-def plot_histories(histories: dict[str, dict[str, list[float]]], key: str, title: str, ylabel: str) -> None:
+def plot_histories(
+    histories: dict[str, dict[str, list[float]]], key: str, title: str, ylabel: str
+) -> None:
     """One line a run over the epochs: `histories` maps a run's name to the result of `fine_tune`."""
     fig, axis = plt.subplots(figsize=(7.5, 3.2))
     for name, history in histories.items():
-        axis.plot(np.arange(1, len(history[key]) + 1), history[key], marker="o", markersize=4, label=name)
+        axis.plot(
+            np.arange(1, len(history[key]) + 1), history[key], marker="o", markersize=4, label=name
+        )
     axis.set(title=title, xlabel="epoch", ylabel=ylabel)
     axis.legend()
-    ends = "; ".join(f"{name} from {h[key][0]:.2f} to {h[key][-1]:.2f}" for name, h in histories.items())
+    ends = "; ".join(
+        f"{name} from {h[key][0]:.2f} to {h[key][-1]:.2f}" for name, h in histories.items()
+    )
     show(fig, f"{ylabel} over the epochs: {ends}.")

@@ -49,7 +49,12 @@ def autocast(device: torch.device):
 AUGMENT = v2.Compose(
     [
         v2.RandomHorizontalFlip(),
-        v2.RandomAffine(degrees=5, translate=(0.08, 0.08), scale=(0.9, 1.1), interpolation=v2.InterpolationMode.BILINEAR),
+        v2.RandomAffine(
+            degrees=5,
+            translate=(0.08, 0.08),
+            scale=(0.9, 1.1),
+            interpolation=v2.InterpolationMode.BILINEAR,
+        ),
         v2.ColorJitter(brightness=0.15, contrast=0.15),
     ]
 )
@@ -64,14 +69,18 @@ def _check(model: nn.Module, task: Task, batch_size: int, epochs: int) -> None:
     """Everything that can be known to be wrong before the first step; each message names the one thing to do."""
     check_disjoint(task.train, task.val)
     if not hasattr(model, "normalisation"):
-        raise ValueError("The model has no `normalisation`: load it with source_model, or set it as in notebook 05.")
+        raise ValueError(
+            "The model has no `normalisation`: load it with source_model, or set it as in notebook 05."
+        )
     n_out, n_classes = model.fc.out_features, len(task.classes)
     if n_out != n_classes:
         raise ValueError(
             f"The head has {n_out} outputs, the task {n_classes} classes. Call replace_head(model, {n_classes}) first."
         )
     if epochs < 1 or batch_size < 2:
-        raise ValueError(f"epochs must be at least 1 and batch_size at least 2; got {epochs} and {batch_size}.")
+        raise ValueError(
+            f"epochs must be at least 1 and batch_size at least 2; got {epochs} and {batch_size}."
+        )
     if len(task.train) < batch_size:
         raise ValueError(
             f"{len(task.train)} training images are fewer than one batch of {batch_size}. Lower batch_size or label more."
@@ -82,7 +91,9 @@ def _check(model: nn.Module, task: Task, batch_size: int, epochs: int) -> None:
                 f"The {split.name} set holds one class only; a classifier needs two. Label more images or use another seed."
             )
     if not any(p.requires_grad for p in model.parameters()):
-        raise ValueError("Every parameter is frozen, so nothing can learn. Call freeze(model, through=...) again.")
+        raise ValueError(
+            "Every parameter is frozen, so nothing can learn. Call freeze(model, through=...) again."
+        )
 
 
 def fine_tune(
@@ -116,10 +127,16 @@ def fine_tune(
     _check(model, task, batch_size, epochs)
     device = best_device()
     model.to(device, memory_format=torch.channels_last)
-    groups = lr if isinstance(lr, list) else [{"params": [p for p in model.parameters() if p.requires_grad], "lr": lr}]
+    groups = (
+        lr
+        if isinstance(lr, list)
+        else [{"params": [p for p in model.parameters() if p.requires_grad], "lr": lr}]
+    )
     optimizer = torch.optim.AdamW(groups, weight_decay=0.05)
     n = len(task.train)
-    batches_per_epoch = -(-n // batch_size) - (n % batch_size == 1)  # BatchNorm cannot normalise a batch of one image
+    batches_per_epoch = -(-n // batch_size) - (
+        n % batch_size == 1
+    )  # BatchNorm cannot normalise a batch of one image
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, [g["lr"] for g in optimizer.param_groups], total_steps=epochs * batches_per_epoch
     )
@@ -130,10 +147,17 @@ def fine_tune(
         history = _resume(Path(checkpoint), model, optimizer, schedule, run)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         for epoch in range(len(history["train_loss"]), epochs):
-            torch.manual_seed(1_000_003 * (seed + 1) + epoch)  # by epoch, so that a resumed run goes the same way
+            torch.manual_seed(
+                1_000_003 * (seed + 1) + epoch
+            )  # by epoch, so that a resumed run goes the same way
             model.train()
             total, order = 0.0, torch.randperm(n).split(batch_size)[:batches_per_epoch]
-            for index in tqdm(order, f"epoch {epoch + 1}/{epochs}", leave=False, disable=not (progress and sys.stderr.isatty())):
+            for index in tqdm(
+                order,
+                f"epoch {epoch + 1}/{epochs}",
+                leave=False,
+                disable=not (progress and sys.stderr.isatty()),
+            ):
                 images = task.train.images[index]
                 images = model.normalisation((augment(images) if augmented else images).to(device))
                 with autocast(device):
@@ -152,17 +176,22 @@ def fine_tune(
                 total += loss.item() * len(index)
             probabilities = predict(model, task.val)
             history["train_loss"].append(total / sum(map(len, order)))
-            history["val_loss"].append(float(F.nll_loss(probabilities.clamp_min(1e-7).log(), task.val.labels)))
+            history["val_loss"].append(
+                float(F.nll_loss(probabilities.clamp_min(1e-7).log(), task.val.labels))
+            )
             history["val_auc"].append(_auc(probabilities, task.val))
             if checkpoint is not None:
                 _store(Path(checkpoint), model, optimizer, history, run)
             if progress:
                 print(
-                    f"epoch {epoch + 1}/{epochs}  " + "  ".join(f"{k.replace('_', ' ')} {v[-1]:.3f}" for k, v in history.items()),
+                    f"epoch {epoch + 1}/{epochs}  "
+                    + "  ".join(f"{k.replace('_', ' ')} {v[-1]:.3f}" for k, v in history.items()),
                     flush=True,
                 )
     optimizer.zero_grad()  # gradients would keep as much memory as the weights
-    model.to("cpu", memory_format=torch.contiguous_format).eval()  # as a saved and reloaded model: identical logits
+    model.to(
+        "cpu", memory_format=torch.contiguous_format
+    ).eval()  # as a saved and reloaded model: identical logits
     return history
 
 
@@ -171,10 +200,14 @@ def _auc(probabilities: torch.Tensor, split: Split) -> float:
         positive = 1 if split.positive is None else split.positive
         return float(roc_auc_score(split.labels == positive, probabilities[:, positive]))
     present = torch.unique(split.labels)
-    return float(sum(roc_auc_score(split.labels == c, probabilities[:, c]) for c in present) / len(present))
+    return float(
+        sum(roc_auc_score(split.labels == c, probabilities[:, c]) for c in present) / len(present)
+    )
 
 
-def _store(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, history: dict, run: dict) -> None:
+def _store(
+    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, history: dict, run: dict
+) -> None:
     """Model, optimiser state and history in one safetensors file, which replaces the older one only when it is whole."""
     tensors = {f"model/{k}": v.contiguous() for k, v in model.state_dict().items()}
     for number, state in optimizer.state_dict()["state"].items():
@@ -185,16 +218,22 @@ def _store(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, histo
     os.replace(part, path)
 
 
-def _resume(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, schedule, run: dict) -> dict:
+def _resume(
+    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, schedule, run: dict
+) -> dict:
     """Put model, optimiser and schedule back to where `_store` left them; returns the history so far."""
     try:
         with safe_open(path, "pt") as file:
             metadata, tensors = file.metadata() or {}, {k: file.get_tensor(k) for k in file.keys()}
         history, stored = json.loads(metadata["history"]), json.loads(metadata["run"])
     except (SafetensorError, KeyError, ValueError) as error:
-        raise DataError(f"The checkpoint {path} cannot be read ({error}). Move it away to start afresh.") from error
+        raise DataError(
+            f"The checkpoint {path} cannot be read ({error}). Move it away to start afresh."
+        ) from error
     if stored != run:
-        raise ValueError(f"The checkpoint {path} belongs to another run ({stored}, this one is {run}). Name another file.")
+        raise ValueError(
+            f"The checkpoint {path} belongs to another run ({stored}, this one is {run}). Name another file."
+        )
     model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model/")})
     state: dict[int, dict] = {}
     for key, tensor in tensors.items():
@@ -218,6 +257,9 @@ def predict(model: nn.Module, split: Split, batch_size: int = 128) -> torch.Tens
     """
     device, was_training = next(model.parameters()).device, model.training
     model.eval()
-    logits = [model(model.normalisation(images.to(device))).float().cpu() for images in split.images.split(batch_size)]
+    logits = [
+        model(model.normalisation(images.to(device))).float().cpu()
+        for images in split.images.split(batch_size)
+    ]
     model.train(was_training)
     return torch.cat(logits).softmax(1)

@@ -21,15 +21,23 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from tests.conftest import ROOT
 
 CHROMIUM = (
-    os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    os.environ.get("CHROMIUM")
+    or shutil.which("chromium")
+    or shutil.which("chromium-browser")
+    or shutil.which("google-chrome")
 )
 pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="no Chromium here: install Debian's package chromium, or set CHROMIUM=/path/to/it"
+    CHROMIUM is None,
+    reason="no Chromium here: install Debian's package chromium, or set CHROMIUM=/path/to/it",
 )
-NOTEBOOKS = [*sorted((ROOT / "notebooks").glob("[0-9]*.ipynb")), ROOT / "notebooks" / "template.ipynb"]
+NOTEBOOKS = [
+    *sorted((ROOT / "notebooks").glob("[0-9]*.ipynb")),
+    ROOT / "notebooks" / "template.ipynb",
+]
 # requests that JupyterLab itself fails on in an empty home; everything else counts
 HARMLESS = re.compile(
-    r"favicon|/api/contents/.*workspace|/lab/api/workspaces|status of 404.*checkpoints|Failed to load resource.*404", re.I
+    r"favicon|/api/contents/.*workspace|/lab/api/workspaces|status of 404.*checkpoints|Failed to load resource.*404",
+    re.I,
 )
 
 
@@ -47,16 +55,34 @@ def jupyterlab(folder, home):
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
     token = secrets.token_hex(16)
-    options = [f"--port={port}", "--ip=127.0.0.1", f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={folder}"]
-    folders = [f"--LabApp.user_settings_dir={home / 'settings'}", f"--LabApp.workspaces_dir={home / 'workspaces'}"]
+    options = [
+        f"--port={port}",
+        "--ip=127.0.0.1",
+        f"--IdentityProvider.token={token}",
+        f"--ServerApp.root_dir={folder}",
+    ]
+    folders = [
+        f"--LabApp.user_settings_dir={home / 'settings'}",
+        f"--LabApp.workspaces_dir={home / 'workspaces'}",
+    ]
     env = {
         **os.environ,
         "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
         "JUPYTER_DATA_DIR": str(home / "data"),
         "OMP_NUM_THREADS": "2",
     }
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", *options, *folders]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=env)
+    command = [
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        "--no-browser",
+        "--allow-root",
+        *options,
+        *folders,
+    ]
+    server = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=env
+    )
     try:
         for _ in range(240):
             try:
@@ -86,7 +112,9 @@ class Lab:
                 route.abort()
 
         self.page.route("**/*", gate)
-        self.page.on("console", lambda m: self.errors.append(m.text[:300]) if m.type == "error" else None)
+        self.page.on(
+            "console", lambda m: self.errors.append(m.text[:300]) if m.type == "error" else None
+        )
         self.page.on("pageerror", lambda e: self.errors.append(str(e)[:300]))
         self.page.goto(f"http://127.0.0.1:{port}/lab/tree/{name}?token={token}&reset")
         self.page.locator(".jp-NotebookPanel").wait_for(timeout=120_000)
@@ -101,7 +129,9 @@ class Lab:
         self.page.wait_for_timeout(1500)
 
     def cell_errors(self) -> int:
-        return self.page.locator(".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.stderr'], .jp-mod-error").count()
+        return self.page.locator(
+            ".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.stderr'], .jp-mod-error"
+        ).count()
 
     def real_errors(self) -> list[str]:
         return [e for e in self.errors if not HARMLESS.search(e)]
@@ -138,7 +168,10 @@ class Lab:
                     answers(picture, f"number field: {value}", fill, twin, value)
             for twin in box.locator("select").all():
                 options = twin.locator("option").all_text_contents()
-                for option in (options[0], options[-1]):  # the mouse left its slider in the upper half
+                for option in (
+                    options[0],
+                    options[-1],
+                ):  # the mouse left its slider in the upper half
                     answers(picture, f"list: {option}", twin.select_option, label=option)
             if not box.locator("label, .widget-label").count():
                 silent.append("a control without a label")
@@ -149,7 +182,13 @@ class Lab:
         from axe_playwright_python.sync_playwright import Axe
 
         report = Axe().run(
-            self.page, context={"include": [[".jp-RenderedHTMLCommon"], *([[".widget-vbox"]] if self.has_widget() else [])]}
+            self.page,
+            context={
+                "include": [
+                    [".jp-RenderedHTMLCommon"],
+                    *([[".widget-vbox"]] if self.has_widget() else []),
+                ]
+            },
         )
         return [
             f"{v['id']}: {node['html'][:160]}"
@@ -171,9 +210,18 @@ JUPYTERLABS_OWN = {"color-contrast", "scrollable-region-focusable"}
 def browser():
     from playwright.sync_api import sync_playwright
 
-    switches = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+    switches = [
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-background-networking",
+    ]
     with sync_playwright() as p:
-        chromium = p.chromium.launch(executable_path=CHROMIUM, args=[*switches, "--disable-component-update", "--disable-sync"])
+        chromium = p.chromium.launch(
+            executable_path=CHROMIUM,
+            args=[*switches, "--disable-component-update", "--disable-sync"],
+        )
         yield chromium
         chromium.close()
 
@@ -191,7 +239,9 @@ def problems(page: Lab) -> list[str]:
     page.run_all()
     found = [f"{page.cell_errors()} cells with errors or stderr"] if page.cell_errors() else []
     found += page.drive_widgets() + [f"accessibility: {v}" for v in page.axe()]
-    found += [f"request to {url}" for url in page.foreign] + [f"console: {e}" for e in page.real_errors()]
+    found += [f"request to {url}" for url in page.foreign] + [
+        f"console: {e}" for e in page.real_errors()
+    ]
     page.page.close()
     return found
 
@@ -225,7 +275,10 @@ def test_the_browser_check_bites(browser, lab, word):
     folder, port, token = lab
     cells = [new_markdown_cell("# Planted"), new_code_cell(PLANTED[word])]
     notebook = new_notebook(
-        cells=cells, metadata={"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
+        cells=cells,
+        metadata={
+            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}
+        },
     )
     nbformat.write(notebook, folder / "planted.ipynb")
     assert any(word in p for p in problems(Lab(browser, port, token, "planted.ipynb")))
