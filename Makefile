@@ -1,34 +1,62 @@
 # Each target sets itself up. PYTHON: the Python (3.11 or newer) that makes the environment.
+# CONSTRAINTS: the versions with which the stored outputs were made; empty: the newest that fit.
+# SEATS: how many people share the machine in `make lab`; each gets their share of its cores.
 PYTHON ?= python3
+CONSTRAINTS ?= constraints.txt
 TASK ?= phantom
+SEATS ?= 1
 VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
+READY_TEST := $(VENV)/.ready-test
+PIP_INSTALL = $(PY) -m pip install --quiet $(if $(CONSTRAINTS),-c $(CONSTRAINTS)) --editable
+NO_INSTALL = (echo "The installation failed; the reason stands above. If a version of $(CONSTRAINTS) \
+does not exist for this system, try: make CONSTRAINTS= $(or $(MAKECMDGOALS),setup)" >&2; exit 1)
+# Threads are set before a kernel starts. A run that is ten times slower than printed has more
+# threads than cores: they wait for each other. Then use fewer, e.g. make lab SEATS=2.
+SHARE = import os; print(max(1, (os.cpu_count() or 1) // max(1, int("$(SEATS)"))))
+OLD = import sys; sys.exit(sys.version_info < (3, 11) and \
+"Python 3.11 or newer is needed: make PYTHON=python3.12")
+PYTEST = $(PY) -m pytest
 
-.PHONY: run test test-slow lab notebooks lint setup
+.PHONY: run lab notebooks lint check test test-slow setup
 
 run: $(READY)            ## execute notebook 05 from start to end and print the final report
 	$(PY) notebooks/execute.py run 05 --task $(TASK)
 
-test: $(READY)           ## everything a change must pass, 30 minutes at most on two cores
-	$(PY) -m ruff check .
-	$(PY) -m pytest --cov=medtl_utils --cov-branch --cov-report=term:skip-covered --cov-fail-under=90
-
-test-slow: $(READY)      ## the rest: second processor profile, coverage by simulation, hostile inputs
-	$(PY) -m pytest -m slow --override-ini addopts="-q --strict-markers"
-
-lab: $(READY)            ## open the course in JupyterLab
+lab: $(READY)            ## open the course in JupyterLab; SEATS=30 on a server for thirty people
+	@threads=$${OMP_NUM_THREADS:-$$($(PY) -c '$(SHARE)')} && echo "Threads a notebook: $$threads" && \
+	OMP_NUM_THREADS=$$threads MKL_NUM_THREADS=$$threads OPENBLAS_NUM_THREADS=$$threads \
 	$(PY) -m jupyterlab --notebook-dir=notebooks
 
-notebooks: $(READY)      ## execute all notebooks in clean kernels, store their outputs, show what changed
+notebooks: $(READY)      ## execute all notebooks, store their outputs, show what changed
 	$(PY) notebooks/execute.py refresh
+
+lint: $(READY_TEST)      ## style and format of code and notebooks
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+check: lint              ## under a minute: style, reading rules, exercises, tables against prose
+	$(PYTEST) -m "check and not slow"
+
+test: lint               ## everything a change must pass, 30 minutes at most on two cores
+	$(PYTEST) --cov
+
+test-slow: $(READY_TEST) ## the rest: Run All in the browser, another processor, simulations
+	$(PYTEST) -m slow
 
 setup: $(READY)
 
-$(READY): pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
+$(VENV)/bin/python:
+	@$(PYTHON) -c '$(OLD)'
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --upgrade pip
+
+$(READY): pyproject.toml $(CONSTRAINTS) | $(VENV)/bin/python
 	@echo "Installing (torch is large: about 2 minutes, 5.5 GB) ..."
-	$(PY) -m pip install --quiet --editable '.[test]'
-	@touch $(READY)
+	$(PIP_INSTALL) . || $(NO_INSTALL)
+	@touch $@
+
+$(READY_TEST): $(READY)
+	$(PIP_INSTALL) '.[test]' || $(NO_INSTALL)
+	@touch $@

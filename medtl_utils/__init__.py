@@ -1,4 +1,6 @@
-"""Thin helper of the course "Transfer learning in medicine". What the notebooks teach, they build in sight first.
+"""Thin helper of the course "Transfer learning in medicine".
+
+What the notebooks teach, they build in sight first.
 
 The modules are loaded when a name is first used, so that `import medtl_utils` costs nothing.
 """
@@ -8,16 +10,9 @@ from importlib import import_module
 __version__ = "0.1.0"
 
 _HOME = {
-    "data": (
-        "DataError",
-        "Split",
-        "Task",
-        "TestSetOpened",
-        "check_disjoint",
-        "data_folder",
-        "find_twins",
-        "load_task",
-    ),
+    "data": ("DataError", "Split", "Task", "TestSetOpened", "check_disjoint", "find_twins"),
+    "datasets": ("load_task",),
+    "paths": ("data_folder",),
     "models": (
         "freeze",
         "load_model",
@@ -28,7 +23,9 @@ _HOME = {
         "source_model",
     ),
     "training": ("best_device", "fine_tune", "predict"),
-    "evaluation": ("compare", "delong", "evaluate", "report", "tripod_report"),
+    "evaluation": ("aggregate", "compare", "evaluate", "mean_over_seeds"),
+    "metrics": ("delong",),
+    "reports": ("report", "tripod_report"),
     "plots": ("show", "show_images"),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}

@@ -8,10 +8,12 @@ import io
 
 import matplotlib.pyplot as plt
 import numpy as np
+import torch
 
 from .data import Split
 
-# Okabe & Ito's colour-blind-safe colours, ordered so that neighbours also differ in grey; line styles repeat the message
+# Okabe & Ito's colour-blind-safe colours, ordered so that neighbours also differ in grey;
+# line styles repeat the message
 INK, BLUE, ORANGE, GREEN, GREY = "#222222", "#0072B2", "#E69F00", "#009E73", "#8A8A8A"
 plt.rcParams.update(
     {
@@ -31,25 +33,27 @@ plt.rcParams.update(
 
 
 def figure_html(fig: plt.Figure, text: str) -> str:
-    """The figure as an HTML figure element: PNG with its title as alt text, `text` as the caption that says what it shows."""
+    """The figure as HTML: a PNG, its title as alt text, and `text` as caption; closes `fig`."""
     buffer = io.BytesIO()
     fig.savefig(buffer, format="png", metadata={"Software": None})
     plt.close(fig)
     titles = [fig.get_suptitle(), *(axes.get_title() for axes in fig.axes)]
-    alt = html.escape(
-        "Figure: " + (next((t for t in titles if t), "") or text).replace("\n", " "), quote=True
-    )
+    title = next((t for t in titles if t), "") or text
+    alt = html.escape("Figure: " + title.replace("\n", " "), quote=True)
     data = base64.b64encode(buffer.getvalue()).decode()
     return (
-        f'<figure style="margin:0 0 1em 0"><img alt="{alt}" style="max-width:100%" src="data:image/png;base64,{data}"/>'
-        f'<figcaption style="max-width:50em"><em>In words:</em> {html.escape(text)}</figcaption></figure>'
+        '<figure style="margin:0 0 1em 0">'
+        f'<img alt="{alt}" style="max-width:100%" src="data:image/png;base64,{data}"/>'
+        '<figcaption style="max-width:50em">'
+        f"<em>In words:</em> {html.escape(text)}</figcaption></figure>"
     )
 
 
 def show(fig: plt.Figure, text: str) -> None:
     """Show a Matplotlib figure in a notebook with its text alternative, and close it.
 
-    `text`: what a reader who cannot see the figure must know: the axes and the message. Raises ValueError if it is empty.
+    `text`: what a reader who cannot see the figure must know: the axes and the message. Raises
+    ValueError if it is empty.
     """
     from IPython.display import HTML, display
 
@@ -58,41 +62,40 @@ def show(fig: plt.Figure, text: str) -> None:
     display(HTML(figure_html(fig, text)))
 
 
+def draw_image(axis: plt.Axes, image: torch.Tensor) -> None:
+    """One image of a split, uint8 (C, H, W), grey or RGB, on axes without ticks."""
+    pixels = image.permute(1, 2, 0).squeeze(-1).numpy()
+    axis.imshow(pixels, cmap="gray", vmin=0, vmax=255)
+    axis.axis("off")
+
+
 def show_images(
     split: Split, n: int = 10, title: str = "", captions: list[str] | None = None, seed: int = 0
 ) -> None:
-    """`n` images of a split, half of each class where there are two, with the class (or `captions`) above each."""
+    """`n` images of a split, as many of each class, named by class; or all, named by `captions`."""
     if captions is None:
-        rng, labels, each = (
-            np.random.default_rng(seed),
-            split.labels.numpy(),
-            n // len(split.classes),
-        )
-        split = split[
-            np.concatenate(
-                [
-                    rng.permutation(np.flatnonzero(labels == c))[:each]
-                    for c in range(len(split.classes))
-                ]
-            )
-        ]
+        split = split[_rows_of_each_class(split, n // len(split.classes), seed)]
         captions = [split.classes[label] for label in split.labels.tolist()]
     columns = min(len(split), 6)
     rows = -(-len(split) // columns)
-    fig, axes = plt.subplots(
-        rows, columns, figsize=(1.55 * columns, 1.75 * rows + 0.3), squeeze=False
-    )
+    size = (1.55 * columns, 1.75 * rows + 0.3)
+    fig, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
     for axis in axes.flat:
         axis.axis("off")
     for axis, image, caption in zip(axes.flat, split.images, captions):
-        image = image.permute(1, 2, 0).squeeze(-1).numpy()
-        axis.imshow(image, cmap="gray", vmin=0, vmax=255)
+        draw_image(axis, image)
         axis.set_title(caption, fontsize=10, fontweight="normal")
     fig.suptitle(title, fontweight="bold")
-    size = "×".join(map(str, split.images.shape[2:]))
-    show(
-        fig, f"{len(split)} images of the {split.name} set of {size} pixels: {', '.join(captions)}."
-    )
+    pixels = "×".join(map(str, split.images.shape[2:]))
+    all_captions = ", ".join(captions)
+    show(fig, f"{len(split)} images of the {split.name} set of {pixels} pixels: {all_captions}.")
+
+
+def _rows_of_each_class(split: Split, each: int, seed: int) -> np.ndarray:
+    """`each` random rows of every class, class by class."""
+    rng, labels = np.random.default_rng(seed), split.labels.numpy()
+    of_class = [np.flatnonzero(labels == c) for c in range(len(split.classes))]
+    return np.concatenate([rng.permutation(rows)[:each] for rows in of_class])
 
 
 def plot_intervals(
@@ -101,7 +104,7 @@ def plot_intervals(
     xlabel: str,
     reference: float | None = None,
 ) -> None:
-    """Values with their intervals as points with whiskers, one row each: (label, value, low, high)."""
+    """Points with whiskers for values with intervals, a row each: (label, value, low, high)."""
     fig, axis = plt.subplots(figsize=(7.5, 1.0 + 0.42 * len(rows)))
     for place, (_label, value, low, high) in enumerate(rows):
         axis.plot([low, high], [place, place], color=BLUE, linestyle="-", linewidth=2)
@@ -110,9 +113,8 @@ def plot_intervals(
         axis.axvline(reference, color=GREY, linestyle=":")
     axis.set_yticks(range(len(rows)), [row[0] for row in rows])
     axis.set_ylim(len(rows) - 0.5, -0.5)
-    fig.suptitle(
-        title, fontsize=12, fontweight="bold"
-    )  # over the whole width: long row labels leave the axes narrow
+    # over the whole width: long row labels leave the axes narrow
+    fig.suptitle(title, fontsize=12, fontweight="bold")
     fig.supxlabel(xlabel, fontsize=11)
     words = "; ".join(f"{name} {v:.2f} ({a:.2f} to {b:.2f})" for name, v, a, b in rows)
     show(fig, f"{xlabel}, value and 95 % interval: {words}.")
@@ -121,12 +123,11 @@ def plot_intervals(
 def plot_histories(
     histories: dict[str, dict[str, list[float]]], key: str, title: str, ylabel: str
 ) -> None:
-    """One line a run over the epochs: `histories` maps a run's name to the result of `fine_tune`."""
+    """One line a run over the epochs: `histories` maps its name to the result of `fine_tune`."""
     fig, axis = plt.subplots(figsize=(7.5, 3.2))
     for name, history in histories.items():
-        axis.plot(
-            np.arange(1, len(history[key]) + 1), history[key], marker="o", markersize=4, label=name
-        )
+        epochs = np.arange(1, len(history[key]) + 1)
+        axis.plot(epochs, history[key], marker="o", markersize=4, label=name)
     axis.set(title=title, xlabel="epoch", ylabel=ylabel)
     axis.legend()
     ends = "; ".join(

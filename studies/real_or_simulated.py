@@ -1,31 +1,36 @@
-"""How easily does a classifier tell real from simulated images? A two-sample test (Lopez-Paz & Oquab, "Revisiting classifier two-sample tests", ICLR 2017).
+"""How easily does a classifier tell real from simulated images? A two-sample test.
 
-    python data/results/make_real_or_simulated.py
+    python -m studies.real_or_simulated
 
-BreastMNIST's official training and validation images against as many simulated ones at the same 28 pixels, mean and SD of every image set alike or not,
-halved at random with near-copies on one side: a logistic regression on the pixels' power spectrum and grey levels (what is unlike on the whole) and a ResNet-18 trained from scratch (whatever it
-finds). AUC .5: cannot be told apart; 1: at once. Simulated: the target task's patients, the source as wide as the target, and the source as it is. Mean over 5 seeds with a
-t interval over seeds. Writes real_or_simulated.json beside this file.
+After Lopez-Paz & Oquab, "Revisiting classifier two-sample tests", ICLR 2017. BreastMNIST's official
+training and validation images against as many simulated ones at the same 28 pixels, mean and SD of
+every image set alike or not, halved at random with near-copies on one side: a logistic regression
+on the pixels' power spectrum and grey levels (what is unlike on the whole) and a ResNet-18 trained
+from scratch (whatever it finds). AUC .5: cannot be told apart; 1: at once. Simulated: the target
+task's patients, the source as wide as the target, and the source as it is. Mean over 5 seeds with
+a t interval over seeds.
 """
 
-import json
-import platform
-from pathlib import Path
+import functools
+import itertools
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy import stats
-from scipy.sparse.csgraph import connected_components
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from medtl_utils import fine_tune, load_task, phantom, predict, replace_head, source_model
-from medtl_utils.data import TWIN_CORRELATION, Split, Task
+from medtl_utils import fine_tune, phantom, predict, replace_head, source_model
+from medtl_utils.data import Split, Task
+from studies.real_images import official
+from studies.runner import Study, main
+from studies.tables import auc, over_seeds
 
-HERE, SEEDS = Path(__file__).resolve().parent, range(5)
+SEEDS = range(5)
+POOLS = ("target task", "source, as narrow as the target", "source")
+GREYS = ("as it is", "mean and SD alike")
 
 
 def coarse(images: torch.Tensor) -> torch.Tensor:
@@ -36,13 +41,11 @@ def coarse(images: torch.Tensor) -> torch.Tensor:
 
 def narrow_source(count: int) -> torch.Tensor:
     draws = []
+    narrow = {name: fixed for name, (_, fixed) in phantom.WIDER.items()}
     for number in range(count):
         rng = phantom.random_stream("source", 1, number)
         patient = phantom.draw_patient(rng, "source", lesion=bool(rng.random() > 0.15))
-        patient |= {name: fixed for name, (_, fixed) in phantom.WIDER.items()} | dict.fromkeys(
-            phantom.EXTRAS, 0.0
-        )
-        draws.append((rng, patient))
+        draws.append((rng, patient | narrow | dict.fromkeys(phantom.EXTRAS, 0.0)))
     return phantom.simulate(draws, 64)[0]
 
 
@@ -53,6 +56,7 @@ def same_grey(images: torch.Tensor) -> torch.Tensor:
 
 
 def spectrum(images: torch.Tensor) -> np.ndarray:
+    """Log power of the low frequencies, ten quantiles of grey, and grey by depth: (N, features)."""
     small = F.interpolate(images.float(), size=(28, 28), mode="bilinear", antialias=True)[:, 0]
     power = torch.fft.rfft2(small - small.mean((1, 2), keepdim=True)).abs().square()
     levels = torch.quantile(small.flatten(1), torch.linspace(0.05, 0.95, 10), dim=1).T
@@ -60,68 +64,72 @@ def spectrum(images: torch.Tensor) -> np.ndarray:
     return torch.cat([torch.log10(power[:, :14, :14].flatten(1) + 1), levels, depth], 1).numpy()
 
 
+@functools.cache
+def simulated_images(name: str) -> torch.Tensor:
+    """As many simulated images as there are real ones, at 28 pixels."""
+    count = len(official()[1])
+    if name == "source":
+        return coarse(phantom.simulate_source(20_000_000, count)[0])
+    if name == "source, as narrow as the target":
+        return coarse(narrow_source(count))
+    target = phantom.simulate_target("train", 400, 64, seed=1700)["images"]
+    order = torch.randperm(len(target), generator=torch.Generator().manual_seed(0))
+    return coarse(target[order[:count]])
+
+
 def two_samples(
     real: torch.Tensor, groups: np.ndarray, simulated: torch.Tensor, seed: int
 ) -> dict[str, float]:
+    """AUC of both readers on the half that they did not learn from."""
     rng = np.random.default_rng(seed)
     first = rng.random(groups.max() + 1)[groups] < 0.5
     half = rng.random(len(simulated)) < 0.5
-    images, labels = (
-        torch.cat([real, simulated]),
-        torch.cat([torch.ones(len(real)), torch.zeros(len(simulated))]).long(),
-    )
+    images = torch.cat([real, simulated])
+    labels = torch.cat([torch.ones(len(real)), torch.zeros(len(simulated))]).long()
     train = torch.tensor(np.concatenate([first, half]))
     linear = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=5000))
     x = spectrum(images)
     linear.fit(x[train], labels[train])
-    sides = [
+    learnt, held = (
         Split(n, images[m], labels[m], ("simulated", "real"), 1)
         for n, m in (("train", train), ("test", ~train))
-    ]
-    task = Task("real or simulated", *sides, card="two-sample test", _test=sides[1])
+    )
     torch.manual_seed(seed)
     model = replace_head(source_model("random"), 2)
+    task = Task("real or simulated", learnt, held)
     fine_tune(model, task, epochs=6, seed=seed, progress=False)
-    truth = labels[~train]
-    return {
-        "spectrum": float(roc_auc_score(truth, linear.decision_function(x[~train]))),
-        "network": float(roc_auc_score(truth, predict(model, sides[1])[:, 1])),
-    }
+    by_spectrum = roc_auc_score(labels[~train], linear.decision_function(x[~train]))
+    return {"spectrum": by_spectrum, "network": auc(predict(model, held), held)}
 
 
-def main() -> None:
-    task = load_task("breastmnist")
-    real = torch.cat([task.train.images, task.val.images])
-    groups = connected_components(np.corrcoef(real.flatten(1).numpy()) > TWIN_CORRELATION)[1]
-    target = phantom.simulate_target("train", 400, 64, seed=1700)["images"]
-    pools = {
-        "target task": coarse(
-            target[torch.randperm(len(target), generator=torch.Generator().manual_seed(0))][
-                : len(real)
-            ]
-        ),
-        "source, as narrow as the target": coarse(narrow_source(len(real))),
-        "source": coarse(phantom.simulate_source(20_000_000, len(real))[0]),
-    }
+def run(simulated: str, grey: str, seed: int) -> dict:
+    change = same_grey if grey == "mean and SD alike" else lambda images: images
+    _, real, _, groups = official()
+    return two_samples(change(real), groups, change(simulated_images(simulated)), seed)
+
+
+def table(results: list[tuple[dict, dict]]) -> dict:
     rows = []
-    for name, pool in pools.items():
-        for grey, change in (("as it is", lambda x: x), ("mean and SD alike", same_grey)):
-            results = [two_samples(change(real), groups, change(pool), seed) for seed in SEEDS]
-            for reader in ("spectrum", "network"):
-                values = np.array([r[reader] for r in results])
-                half = stats.t.ppf(0.975, len(SEEDS) - 1) * values.std(ddof=1) / len(SEEDS) ** 0.5
-                rows.append({"simulated": name, "grey": grey, "reader": reader, "auc": round(float(values.mean()), 4),
-                             "low": round(float(values.mean() - half), 4), "high": round(float(min(values.mean() + half, 1)), 4)})  # fmt: skip
-                print(rows[-1], flush=True)
-    versions = {"python": platform.python_version(), "torch": torch.__version__.split("+")[0]}
-    table = {
-        "command": "python data/results/make_real_or_simulated.py",
-        "seeds": list(SEEDS),
-        "versions": versions,
-        "rows": rows,
-    }
-    (HERE / "real_or_simulated.json").write_text(json.dumps(table, indent=1) + "\n")
+    for name, grey, reader in itertools.product(POOLS, GREYS, ("spectrum", "network")):
+        here = {"simulated": name, "grey": grey}
+        values = [float(found[reader]) for cell, found in results if here.items() <= cell.items()]
+        row = over_seeds(values, bounds=(0, 1))
+        rows.append(here | {"reader": reader, "auc": row.pop("value"), **row})
+    return {"rows": rows}
 
+
+STUDY = Study(
+    name="real_or_simulated",
+    cells=[
+        {"simulated": name, "grey": grey, "seed": seed}
+        for name, grey, seed in itertools.product(POOLS, GREYS, SEEDS)
+    ],
+    run=run,
+    table=table,
+    recipe="logistic regression on the spectrum; ResNet-18 from scratch, 6 epochs, 64 px from 28",
+    seeds=SEEDS,
+    weights=None,
+)
 
 if __name__ == "__main__":
-    main()
+    main(STUDY)

@@ -1,26 +1,22 @@
-"""What a planted shortcut buys and what it costs: caliper marks that go with malignancy in the training images.
+"""What a planted shortcut buys and costs: caliper marks that go with malignancy in training images.
 
-    python data/results/make_shortcut.py                     what is not there yet, then the table (20 minutes in all)
-    python data/results/make_shortcut.py --seeds 7000 7001   only these seeds: a part of the work
+    python -m studies.shortcut
 
-Simulated: each seed (7000 and up, used nowhere else) draws 64 patients to train on and 16 to validate, about 200 images. The same patients, without
-and with marks, give three training sets: "clean" (no marks), "shortcut" (95 % of the malignant and 5 % of the benign patients carry marks), "random"
-(half of either). Each model is tested on the same 210 patients of seed 7900 under five habits of marking, and on pictures without a lesion in which the
-marks stay (habit of the training set). Recipes: full rates, and the gentle rates of notebook 05; and gentle rates from two small sources that differ
-in one thing, whether marks without meaning were among the source's images. Real: 200 labelled images of
-BreastMNIST's training set and its official test set, with two crosses painted at a fixed place, image by image. Nothing is tuned and no
-epoch is chosen. Scores are kept in data/cache/, so that an interrupted run goes on. Writes shortcut.json beside this file.
+Simulated: each seed (7000 and up, used nowhere else) draws 64 patients to train on and 16 to
+validate, about 200 images. The same patients, without and with marks, give three training sets:
+"clean" (no marks), "shortcut" (95 % of the malignant and 5 % of the benign patients carry marks),
+"random" (half of either). Each model is tested on the same 210 patients of seed 7900 under five
+habits of marking, and on pictures without a lesion in which the marks stay (habit of the training
+set). Recipes: full rates, and the gentle rates of notebook 05; and gentle rates from two small
+sources that differ in one thing, whether marks without meaning were among the source's images.
+Real: 200 labelled images of BreastMNIST's training set and its official test set, with two crosses
+painted at a fixed place, image by image. Nothing is tuned and no epoch is chosen.
 """
 
-import argparse
 import dataclasses
 import functools
 import itertools
-import json
-import os
-import platform
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,11 +26,10 @@ from torch import nn
 
 from medtl_utils import (
     compare,
-    data_folder,
     fine_tune,
     freeze,
-    load_model,
     load_task,
+    mean_over_seeds,
     param_groups,
     phantom,
     predict,
@@ -42,11 +37,12 @@ from medtl_utils import (
     source_model,
 )
 from medtl_utils.data import Split, Task
-from medtl_utils.models import ULTRASOUND_FILE, ULTRASOUND_SHA256
 from medtl_utils.phantom import VERSION, simulate_target
+from studies.cache import PRETRAINING, bytes_of, keep, made_by, model_of
 from studies.pretrain import pretrain
+from studies.runner import Study, main, opened
+from studies.tables import auc
 
-HERE = Path(__file__).resolve().parent
 SEEDS, TEST_SEED = range(7000, 7006), 7900
 PATIENTS = {"train": 64, "val": 16, "test": 210}
 # share of the (benign, malignant) patients that carry marks
@@ -62,20 +58,24 @@ TRAINED_ON = {
     "shortcut": HABITS["same habit"],
     "random": HABITS["marks at random"],
 }
-RUNS = [
+METRICS = ("auc", "sensitivity", "specificity")
+SMALL_SOURCES = ("source saw marks", "source saw none")
+MODELS = [
     *itertools.product(["simulated"], ["full", "gentle"], ["clean", "shortcut", "random"]),
-    *itertools.product(
-        ["simulated"], ["source saw marks", "source saw none"], ["clean", "shortcut"]
-    ),
+    *itertools.product(["simulated"], SMALL_SOURCES, ["clean", "shortcut"]),
     *itertools.product(["real"], ["full", "gentle"], ["clean", "shortcut"]),
 ]
 RECIPES = {
-    "gentle": "fine_tune, 10 epochs, lr 1e-3 at the head and 0.3 times the rate for every block further down, BatchNorm keeps the source's statistics",
+    "gentle": "fine_tune, 10 epochs, lr 1e-3 at the head and 0.3 times the rate for every block "
+    "further down, BatchNorm keeps the source's statistics",
     "full": "fine_tune, 10 epochs, lr 1e-3 everywhere",
-    "source saw marks": "gentle, from a small source: 20,000 simulated images (marks on 12 % of the patients), 64,000 passes",
+    "source saw marks": "gentle, from a small source: 20,000 simulated images (marks on 12 % of "
+    "the patients), 64,000 passes",
     "source saw none": "the same, from a small source whose patients never carry marks",
 }
-CACHE = data_folder() / "cache" / f"shortcut_v{VERSION}_{ULTRASOUND_SHA256[:8]}"
+
+
+# ---- images --------------------------------------------------------------------------------------
 
 
 def draw(name: str, seed: int, edit: Callable[[dict], None] | None = None) -> Split:
@@ -89,7 +89,7 @@ def mark(patient: dict) -> None:
 
 
 def paint(split: Split) -> Split:
-    """Two white crosses on every image, left and right of the centre: real lesions have no known ends."""
+    """Two white crosses on every image, left and right of the centre: real lesions have no ends."""
     images = split.images.clone()
     side = images.shape[-1]
     for column in (side // 5, side - side // 5):
@@ -101,10 +101,12 @@ def paint(split: Split) -> Split:
 def mark_some(
     plain: Split, marked: Split, share: tuple[float, float], seed: int
 ) -> tuple[Split, np.ndarray]:
-    """Images from `marked` for a share of the (benign, malignant) patients, from `plain` for the rest; and who is marked."""
-    names, unit = np.unique(
-        np.arange(len(plain)) if plain.patients is None else plain.patients, return_inverse=True
-    )
+    """Images from `marked` for a share of the (benign, malignant) patients; and who is marked.
+
+    The others' images are from `plain`.
+    """
+    units = np.arange(len(plain)) if plain.patients is None else plain.patients
+    names, unit = np.unique(units, return_inverse=True)
     wanted = np.where(plain.labels == plain.positive, share[1], share[0])
     chosen = np.random.default_rng(seed).random(len(names))[unit] < wanted
     images = torch.where(torch.from_numpy(chosen)[:, None, None, None], marked.images, plain.images)
@@ -114,72 +116,66 @@ def mark_some(
 def labelled(data: str, seed: int) -> tuple[dict[str, Split], dict[str, Split]]:
     """Training and validation images without and with marks."""
     if data == "simulated":
-        return {name: draw(name, seed) for name in ("train", "val")}, {
-            name: draw(name, seed, mark) for name in ("train", "val")
-        }
+        both = ("train", "val")
+        return {n: draw(n, seed) for n in both}, {n: draw(n, seed, mark) for n in both}
     task = load_task("breastmnist", n_train=200, seed=seed)
     plain = {"train": task.train, "val": task.val}
     return plain, {name: paint(split) for name, split in plain.items()}
 
 
-def small_source(marks: bool) -> nn.Module:
-    """A source model trained on few simulated patients, of whom some carry marks, whatever their lesion is like, or none does."""
-    file, usual = (
-        CACHE / f"source_{'marks' if marks else 'none'}.safetensors",
-        phantom.EXTRAS["calipers"],
+@functools.cache
+def test_images(data: str) -> dict[str, Split]:
+    """The test images without and with marks; simulated: also the habit without the lesion."""
+    if data == "real":
+        plain = opened(load_task("breastmnist"), "what a planted shortcut buys and costs")
+        return {"plain": plain, "marked": paint(plain)}
+    bare = draw("test", TEST_SEED, lambda patient: patient.update(lesion=False))
+    marks_alone = lambda patient: patient.update(lesion=False, calipers=1.0)
+    removed, _ = mark_some(
+        bare, draw("test", TEST_SEED, marks_alone), HABITS["same habit"], TEST_SEED
     )
-    if not file.is_file():
-        with tempfile.TemporaryDirectory(
-            dir=CACHE
-        ) as folder:  # its own: two parts of the work may both need the source
-            try:
-                phantom.EXTRAS["calipers"] = (
-                    usual if marks else (0.0, usual[1])
-                )  # the same random numbers otherwise
-                pretrain(20_000, 64_000, Path(folder))
-            finally:
-                phantom.EXTRAS["calipers"] = usual
-            os.replace(Path(folder) / ULTRASOUND_FILE, file)
-    return load_model(file)
+    plain, marked = draw("test", TEST_SEED), draw("test", TEST_SEED, mark)
+    return {"plain": plain, "marked": marked, "lesion removed": removed}
 
 
-def run(data: str, recipe: str, trained_on: str, seed: int) -> nn.Module:
+# ---- models --------------------------------------------------------------------------------------
+
+
+def train_source(marks: bool) -> dict:
+    """A small source, of whose patients some carry marks, whatever their lesion, or none does."""
+    usual = phantom.EXTRAS["calipers"]
+    with tempfile.TemporaryDirectory() as folder:
+        try:  # the same random numbers otherwise
+            phantom.EXTRAS["calipers"] = usual if marks else (0.0, usual[1])
+            pretrain(20_000, 64_000, Path(folder))
+        finally:
+            phantom.EXTRAS["calipers"] = usual
+        return {"weights": bytes_of(next(Path(folder).glob("*.safetensors")))}
+
+
+def small_source(marks: bool) -> nn.Module:
+    maker = made_by(train_source, PRETRAINING)
+    make = functools.partial(train_source, marks)
+    return model_of(
+        keep("shortcut", {"source": "marks" if marks else "none"}, make, maker)["weights"]
+    )
+
+
+def trained(data: str, recipe: str, trained_on: str, seed: int) -> nn.Module:
     """One model: the labelled images of `seed`, marked as `trained_on` says, learnt by `recipe`."""
     plain, marked = labelled(data, seed)
     share = TRAINED_ON[trained_on]
-    train, val = (mark_some(plain[name], marked[name], share, seed)[0] for name in ("train", "val"))
-    source = (
-        small_source(recipe == "source saw marks")
-        if recipe.startswith("source")
-        else source_model("ultrasound")
-    )
+    train, val = (mark_some(plain[n], marked[n], share, seed)[0] for n in ("train", "val"))
+    if recipe in SMALL_SOURCES:
+        source = small_source(recipe == "source saw marks")
+    else:
+        source = source_model("ultrasound")
     torch.manual_seed(seed)
     model, rates = replace_head(source, 2), 1e-3
     if recipe != "full":
         rates = param_groups(freeze(model, through=None, batchnorm="eval"), lr=rates, decay=0.3)
-    fine_tune(
-        model,
-        Task("shortcut", train, val, "see make_shortcut.py", val),
-        lr=rates,
-        seed=seed,
-        progress=False,
-    )
+    fine_tune(model, Task("shortcut", train, val), lr=rates, seed=seed, progress=False)
     return model
-
-
-@functools.cache
-def test_images(data: str) -> dict[str, Split]:
-    """The test images without and with marks; and, simulated, marked by the shortcut's habit with the lesion taken out."""
-    if data == "real":
-        plain = load_task("breastmnist").open_test("what a planted shortcut buys and costs")
-        return {"plain": plain, "marked": paint(plain)}
-    plain, marked = draw("test", TEST_SEED), draw("test", TEST_SEED, mark)
-    bare = draw("test", TEST_SEED, lambda patient: patient.update(lesion=False))
-    bare_marked = draw(
-        "test", TEST_SEED, lambda patient: patient.update(lesion=False, calipers=1.0)
-    )
-    removed, _ = mark_some(bare, bare_marked, HABITS["same habit"], TEST_SEED)
-    return {"plain": plain, "marked": marked, "lesion removed": removed}
 
 
 def scores_of(model: nn.Module, data: str) -> dict[str, torch.Tensor]:
@@ -193,109 +189,72 @@ def scores_of(model: nn.Module, data: str) -> dict[str, torch.Tensor]:
     return got | {name: of[name] for name in of if name == "lesion removed"}
 
 
-def interval(scores: list[torch.Tensor], test: Split, metric: str = "auc") -> dict[str, float]:
-    """Mean of a metric with an interval over patients and seeds: its difference to a constant score, which never varies."""
-    coin = torch.full((len(test), 2), 0.5)
-    row = compare(scores, [coin] * len(scores), test, metric)
-    return {"value": row["a"], "low": row["low"] + row["b"], "high": row["high"] + row["b"]}
+def run(data: str, recipe: str, trained_on: str, seed: int) -> dict:
+    return scores_of(trained(data, recipe, trained_on, seed), data)
 
 
-def summary(scores: dict) -> dict[str, list[dict]]:
-    """Every model under every habit; its paired differences to the clean model; and what it loses when the habit is reversed.
+# ---- table ---------------------------------------------------------------------------------------
 
-    Real images: the official test set and its twin-free part.
-    """
-    tables = {"levels": [], "differences": [], "dependence": []}
-    for key in RUNS:
-        test, habits = test_images(key[0])["plain"], scores[*key, SEEDS[0]]
-        parts = (
-            {"all": slice(None)}
-            if key[0] == "simulated"
-            else {"official": slice(None), "twin-free": ~test.twins}
-        )
-        for (part, rows), metric, habit in itertools.product(
-            parts.items(), ("auc", "sensitivity", "specificity"), habits
-        ):
-            mine, clean = (
-                [scores[*key[:2], trained, seed][habit][rows] for seed in SEEDS]
-                for trained in (key[2], "clean")
-            )
-            row = dict(zip(("data", "recipe", "trained_on"), key)) | {
-                "part": part,
-                "test": habit,
-                "metric": metric,
-            }
-            tables["levels"].append({**row, **interval(mine, test[rows], metric)})
+
+def rows_of(scores: dict, key: tuple[str, str, str]) -> dict[str, list[dict]]:
+    """One kind of model under every habit: alone, against the clean one, against the reversed."""
+    test, tables = test_images(key[0])["plain"], {"levels": [], "differences": [], "dependence": []}
+    parts = {"all": slice(None)}
+    if key[0] == "real":
+        parts = {"official": slice(None), "twin-free": ~test.twins}
+    for (part, rows), metric in itertools.product(parts.items(), METRICS):
+        of = lambda on, habit, rows=rows: [scores[*key[:2], on, s][habit][rows] for s in SEEDS]
+        for habit in scores[*key, SEEDS[0]]:
+            row = dict(zip(("data", "recipe", "trained_on"), key))
+            row |= {"part": part, "test": habit, "metric": metric}
+            mine = of(key[2], habit)
+            level = mean_over_seeds(mine, test[rows], metric)
+            tables["levels"].append(row | {k: level[k] for k in ("value", "low", "high")})
             if key[2] != "clean":
-                tables["differences"].append({**row, **compare(mine, clean, test[rows], metric)})
+                gap = compare(mine, of("clean", habit), test[rows], metric)
+                tables["differences"].append(row | gap)
             if habit == "same habit":
-                reverse = [scores[*key, seed]["reversed habit"][rows] for seed in SEEDS]
-                tables["dependence"].append(
-                    {
-                        **row,
-                        "test": "same minus reversed habit",
-                        **compare(mine, reverse, test[rows], metric),
-                    }
-                )
-    rounded = lambda row: {k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}
-    return {name: [rounded(row) for row in rows] for name, rows in tables.items()}
+                gap = compare(mine, of(key[2], "reversed habit"), test[rows], metric)
+                tables["dependence"].append(row | {"test": "same minus reversed habit"} | gap)
+    return tables
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, nargs="*", default=None)
-    wanted, scores, runs, missing = parser.parse_args().seeds, {}, [], 0
-    CACHE.mkdir(parents=True, exist_ok=True)
-    for seed in SEEDS:
-        for key in RUNS:
-            file = CACHE / f"{seed}_{'_'.join(key)}.npz"
-            if not file.is_file():
-                if wanted is not None and seed not in wanted:
-                    missing += 1
-                    continue
-                began = time.time()
-                got = scores_of(run(*key, seed), key[0])
-                np.savez(
-                    file, seconds=time.time() - began, **{k: v.numpy() for k, v in got.items()}
-                )
-            with np.load(file, allow_pickle=False) as kept:
-                scores[*key, seed] = {
-                    k: torch.from_numpy(kept[k]) for k in kept.files if k != "seconds"
-                }
-                row = dict(zip(("data", "recipe", "trained_on"), key)) | {
-                    "seed": seed,
-                    "seconds": round(float(kept["seconds"]), 1),
-                }
-            test = test_images(key[0])["plain"]
-            auc = {
-                habit: round(interval([s] * 2, test)["value"], 4)
-                for habit, s in scores[*key, seed].items()
-            }
-            runs.append({**row, "auc": auc})
-            print(runs[-1], flush=True)
-    if missing:
-        print(f"{missing} runs are still to be made; the table is not written yet")
-        return
-    table = {
-        "command": "python data/results/make_shortcut.py",
+def table(results: list[tuple[dict, dict]]) -> dict:
+    scores, runs = {}, []
+    for cell, found in results:
+        own = {habit: torch.from_numpy(found[habit]) for habit in found}
+        scores[*(cell[k] for k in ("data", "recipe", "trained_on", "seed"))] = own
+        test = test_images(cell["data"])["plain"]
+        runs.append(cell | {"auc": {habit: auc(s, test) for habit, s in own.items()}})
+    tables = {"levels": [], "differences": [], "dependence": []}
+    for key in MODELS:
+        for name, rows in rows_of(scores, key).items():
+            tables[name] += rows
+    simulated = (
+        f"{PATIENTS['test']} patients of seed {TEST_SEED}, "
+        f"{len(test_images('simulated')['plain'])} images, the same for every run"
+    )
+    real = "real: BreastMNIST's official test set and its twin-free part"
+    return {"test": f"{simulated}; {real}", **tables, "runs": runs}
+
+
+STUDY = Study(
+    name="shortcut",
+    cells=[
+        dict(zip(("data", "recipe", "trained_on"), key)) | {"seed": seed}
+        for seed, key in itertools.product(SEEDS, MODELS)
+    ],
+    run=run,
+    table=table,
+    recipe="fine_tune, 10 epochs, 64 px, full or gentle rates",
+    seeds=SEEDS,
+    about={
         "recipes": RECIPES,
         "marked_benign_malignant": {"training": TRAINED_ON, "test": HABITS},
         "patients": PATIENTS,
-        "test": f"{PATIENTS['test']} patients of seed {TEST_SEED}, {len(test_images('simulated')['plain'])} images, the same for every run; "
-        "real: BreastMNIST's official test set and its twin-free part",
-        "seeds": list(SEEDS),
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__.split("+")[0],
-            "phantom": VERSION,
-        },
-        "source_sha256": ULTRASOUND_SHA256,
-        "minutes": round(sum(r["seconds"] for r in runs) / 60, 1),
-        **summary(scores),
-        "runs": runs,
-    }
-    (HERE / "shortcut.json").write_text(json.dumps(table, indent=1) + "\n")
-
+        "phantom": VERSION,
+    },
+)
 
 if __name__ == "__main__":
-    main()
+    main(STUDY)

@@ -1,15 +1,15 @@
 """The picture in data/README.md: simulated beside real breast ultrasound, one thing varied a row.
 
-python data/results/make_simulated_and_real.py
+python -m studies.simulated_and_real
 """
-
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
 
-from medtl_utils import load_task, phantom, plots
+from medtl_utils import load_task, phantom
+from medtl_utils.data import Split
+from medtl_utils.paths import data_folder
 
 COLUMNS = 8
 
@@ -27,56 +27,41 @@ def coarse(images: torch.Tensor) -> torch.Tensor:
     )
 
 
-def main() -> None:
-    made = phantom.simulate_target("train", 160, 64, seed=0)
+def pictures(made: dict, real: Split) -> dict[str, torch.Tensor]:
+    """Row of the picture -> its images, (COLUMNS, 1, H, W)."""
     scanner, labels = made["descriptors"]["scanner"], made["labels"]
-    real = load_task("breastmnist").train
+    of = lambda machine, label: one_a_patient(
+        made, lambda i: scanner[i] == machine and labels[i] == label
+    )
     pick = lambda label: real.images[real.labels == label][10 : 10 + COLUMNS]
-    rows = {
-        "simulated,\nbenign\nscanner A": one_a_patient(
-            made, lambda i: scanner[i] == "A" and labels[i] == 0
-        ),
-        "simulated,\nmalignant\nscanner A": one_a_patient(
-            made, lambda i: scanner[i] == "A" and labels[i] == 1
-        ),
-        "simulated,\nmalignant\nscanner B": one_a_patient(
-            made, lambda i: scanner[i] == "B" and labels[i] == 1
-        ),
-        "simulated,\nbenign A,\nat 28 px": coarse(
-            one_a_patient(made, lambda i: scanner[i] == "A" and labels[i] == 0)
-        ),
-        "simulated,\nmalignant A,\nat 28 px": coarse(
-            one_a_patient(made, lambda i: scanner[i] == "A" and labels[i] == 1)
-        ),
+    return {
+        "simulated,\nbenign\nscanner A": of("A", 0),
+        "simulated,\nmalignant\nscanner A": of("A", 1),
+        "simulated,\nmalignant\nscanner B": of("B", 1),
+        "simulated,\nbenign A,\nat 28 px": coarse(of("A", 0)),
+        "simulated,\nmalignant A,\nat 28 px": coarse(of("A", 1)),
         "real,\nnormal or\nbenign": pick(1),
         "real,\nmalignant": pick(0),
     }
+
+
+def main() -> None:
+    made, real = phantom.simulate_target("train", 160, 64, seed=0), load_task("breastmnist").train
+    plt.rcParams["figure.constrained_layout.use"] = True
+    rows = pictures(made, real)
     fig, axes = plt.subplots(len(rows), COLUMNS, figsize=(1.25 * COLUMNS, 1.32 * len(rows)))
     for line, (name, images) in zip(axes, rows.items()):
         for axis, image in zip(line, images):
             axis.imshow(image[0], cmap="gray", vmin=0, vmax=255)
             axis.set(xticks=[], yticks=[])
         line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
-    fig.savefig(Path(__file__).with_name("simulated_and_real.png"), dpi=80)
+    fig.savefig(data_folder() / "results" / "simulated_and_real.png", dpi=80)
     plt.close(fig)
-    simulated, real_images = made["images"].float(), real.images.float()
-    quarter = lambda x: [round(float(x[:, :, 16 * k : 16 * k + 16].mean())) for k in range(4)]
-    print(
-        "grey level by depth, in quarters: simulated",
-        quarter(simulated),
-        "real",
-        quarter(real_images),
-    )
-    print(
-        "mean and SD: simulated",
-        round(float(simulated.mean())),
-        round(float(simulated.std())),
-        "real",
-        round(float(real_images.mean())),
-        round(float(real_images.std())),
-    )
+    for name, images in (("simulated", made["images"].float()), ("real", real.images.float())):
+        quarters = [round(float(part.mean())) for part in images.chunk(4, dim=2)]
+        print(f"{name}: grey level by depth, in quarters: {quarters};", end=" ")
+        print(f"mean {float(images.mean()):.0f}, SD {float(images.std()):.0f}")
 
 
-plots.plt.rcParams["figure.constrained_layout.use"] = True
 if __name__ == "__main__":
     main()

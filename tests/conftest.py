@@ -1,36 +1,52 @@
-"""What several test files share."""
+"""What several test files share: threads, folders, notebooks that run beside the other tests."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
-import pytest
-import torch
+# One thread a process, before torch is loaded: two processes with two threads each on two cores
+# wait for each other and are ten times slower. Notebooks are executed with one thread, too.
+THREADS = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+os.environ.update(THREADS)
 
-from medtl_utils.data import Split, Task
+import hypothesis  # noqa: E402
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+import torch  # noqa: E402
+
+from medtl_utils.data import Split, Task  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 BREAST = ROOT / "data" / "breastmnist.npz"
+# tests of tables against prose, and of exercises; other files mark their own
+CHECK = re.compile(r"test_exercises|_prose_says_|summary_(follows|is|in_words)|_table_was_made_")
+hypothesis.settings.register_profile("course", deadline=None)  # notebooks run at the same time
+hypothesis.settings.load_profile("course")
 
 
 def pytest_collection_modifyitems(items):
-    """Slow tests run in `make test-slow` only; real-data tests say why when they are skipped."""
+    """Real-data tests say why they are skipped; `check` is set; executed notebooks come last."""
     for item in items:
         if "real_data" in item.keywords and not BREAST.is_file():
-            item.add_marker(
-                pytest.mark.skip(
-                    reason="data/breastmnist.npz is not there: make run TASK=breastmnist downloads it"
-                )
-            )
+            reason = "data/breastmnist.npz is not there: make run TASK=breastmnist downloads it"
+            item.add_marker(pytest.mark.skip(reason=reason))
+        if CHECK.search(item.nodeid) and "slow" not in item.keywords:
+            item.add_marker(pytest.mark.check)
+    in_browser = lambda item: "/browser/" in item.nodeid
+    items.sort(key=lambda item: (not in_browser(item), "in_background" in item.keywords))
 
 
 def run_offline(
     command: list[str], timeout: int = 1800, **environment: str
 ) -> subprocess.CompletedProcess:
-    """Run a command without a network: in its own network namespace where that is allowed, and with Python's sockets cut."""
+    """Run a command without a network, with one thread.
+
+    In its own network namespace where that is allowed, and always with Python's sockets cut.
+    """
     cut = ["unshare", "-rn", "sh", "-c", 'ip link set lo up; exec "$@"', "sh"]
     if not (
         shutil.which("unshare")
@@ -38,11 +54,8 @@ def run_offline(
         and subprocess.run([*cut, "true"], capture_output=True).returncode == 0
     ):
         cut = []
-    threads = {
-        k: os.environ.get(k, "2")
-        for k in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-    }
-    env = {**os.environ, **threads, "PYTHONPATH": str(ROOT / "tests" / "offline"), **environment}
+    offline = {"PYTHONPATH": str(ROOT / "tests" / "offline")}
+    env = {**os.environ, **THREADS, **offline, **environment}
     return subprocess.run(
         [*cut, *command], capture_output=True, text=True, timeout=timeout, cwd=ROOT, env=env
     )
@@ -50,31 +63,72 @@ def run_offline(
 
 def nbval(notebook: Path, **environment: str) -> subprocess.CompletedProcess:
     """One notebook under strict nbval, offline."""
-    options = [
-        "--nbval",
-        "--nbval-sanitize-with",
-        str(ROOT / "tests" / "nbval_sanitize.cfg"),
-        "--nbval-cell-timeout",
-        "1800",
-    ]
-    quiet = [
-        "-p",
-        "tests.nbval_patience",
-        "-p",
-        "no:cacheprovider",
-        "--override-ini",
-        "addopts=-q",
-        "--tb=short",
-    ]
-    return run_offline(
-        [sys.executable, "-m", "pytest", *options, *quiet, str(notebook)], **environment
-    )
+    options = ["--nbval", "--nbval-cell-timeout", "1800"]
+    options += ["--nbval-sanitize-with", str(ROOT / "tests" / "nbval_sanitize.cfg")]
+    quiet = ["-p", "tests.nbval_patience", "-p", "no:cacheprovider", "--tb=short"]
+    quiet += ["--override-ini", "addopts=-q"]
+    command = [sys.executable, "-m", "pytest", *options, *quiet, str(notebook)]
+    return run_offline(command, **environment)
+
+
+def own_folders(folder: Path) -> dict[str, str]:
+    """Environment of a process that writes outputs, and openings of test sets, for itself."""
+    return {"MEDTL_OUTPUT": str(folder / "outputs"), "MEDTL_LEDGER": str(folder / "ledger")}
+
+
+def printed_seconds(notebook: Path) -> int:
+    """How long it takes, by its header; 0 where it does not say."""
+    found = re.search(r"To run \| about (\d+) seconds", notebook.read_text(encoding="utf-8"))
+    return int(found[1]) if found else 0
+
+
+class Background:
+    """Jobs that run two at a time while the session goes on; a test waits for its own."""
+
+    def __init__(self):
+        self.pool = ThreadPoolExecutor(2)
+        self.jobs: dict[str, Future] = {}
+
+    def start(self, name: str, job, *arguments) -> None:
+        self.jobs[name] = self.pool.submit(job, *arguments)
+
+    def result(self, name: str):
+        return self.jobs[name].result()
+
+
+@pytest.fixture(scope="session")
+def background(request, tmp_path_factory):
+    """What the chosen tests marked `in_background(job=...)` need, started at once, longest first.
+
+    `job(path, folder)` gets the parameter `path` of the test, a notebook, and an empty folder.
+    """
+    running = Background()
+    waiting = [i for i in request.session.items if i.get_closest_marker("in_background")]
+    for item in sorted(waiting, key=lambda item: -printed_seconds(item.callspec.params["path"])):
+        job, folder = item.get_closest_marker("in_background").kwargs["job"], "background"
+        path = item.callspec.params["path"]
+        running.start(item.nodeid, job, path, tmp_path_factory.mktemp(folder))
+    yield running
+    running.pool.shutdown(cancel_futures=True)
+
+
+@pytest.fixture
+def done(request, background) -> subprocess.CompletedProcess:
+    """The result of this test's own job in the background."""
+    return background.result(request.node.nodeid)
+
+
+@pytest.fixture(autouse=True)
+def jobs_have_begun(request):
+    """They begin with the first test after those in the browser, which needs a quiet machine."""
+    if "/browser/" not in request.node.nodeid:
+        request.getfixturevalue("background")
 
 
 def make_split(
     name="train", n=24, patients=None, seed=0, size=32, classes=("benign", "malignant"), positive=1
 ) -> Split:
-    """A tiny split whose classes differ in brightness, so that a network can learn it in a few steps."""
+    """A tiny split whose classes differ in brightness: a network learns it in a few steps."""
     rng = np.random.default_rng(seed)
     labels = torch.from_numpy(np.arange(n) % len(classes))
     images = (
@@ -97,9 +151,10 @@ def tiny_task() -> Task:
 
 
 @pytest.fixture(autouse=True)
-def private_output_folder(tmp_path, monkeypatch):
-    """Tests do not write into the repository's outputs/."""
-    monkeypatch.setattr("medtl_utils.data.output_folder", lambda: tmp_path / "outputs")
+def private_folders(tmp_path, monkeypatch):
+    """Tests write neither into the repository's outputs/ nor into the user's ledger."""
+    for name, folder in own_folders(tmp_path).items():
+        monkeypatch.setenv(name, folder)
 
 
 @pytest.fixture

@@ -1,284 +1,213 @@
-"""Each notebook as a reader meets it: JupyterLab in Chromium, every cell run, every widget driven to its extremes.
+"""Each stored notebook as a reader meets it, and every widget driven to its extremes.
 
-Needs Debian's chromium (or another Chromium named in the variable CHROMIUM); skipped, with that sentence, where there is none.
+The notebooks are not run here: nbval runs each once. The widgets come from a gallery, one small
+cell each. `make test-slow` runs every notebook in the browser.
 """
 
-import os
-import re
-import secrets
-import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
-from contextlib import contextmanager
+import ast
 
 import nbformat
 import pytest
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from tests.browser.lab import LIVE, Lab, chromium, with_last_word
 from tests.conftest import ROOT
 
-CHROMIUM = (
-    os.environ.get("CHROMIUM")
-    or shutil.which("chromium")
-    or shutil.which("chromium-browser")
-    or shutil.which("google-chrome")
-)
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None,
-    reason="no Chromium here: install Debian's package chromium, or set CHROMIUM=/path/to/it",
-)
 NOTEBOOKS = [
     *sorted((ROOT / "notebooks").glob("[0-9]*.ipynb")),
     ROOT / "notebooks" / "template.ipynb",
 ]
-# requests that JupyterLab itself fails on in an empty home; everything else counts
-HARMLESS = re.compile(
-    r"favicon|/api/contents/.*workspace|/lab/api/workspaces|status of 404.*checkpoints|Failed to load resource.*404",
-    re.I,
-)
+KERNEL = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
+PLACE = "[Interactive figure"
+VIEW = "application/vnd.jupyter.widget-view+json"
 
 
-@contextmanager
-def jupyterlab(folder, home):
-    """A JupyterLab on a free local port, without announcements, rendering whole notebooks."""
-    settings = home / "settings" / "@jupyterlab"
-    for name, text in {
-        "notebook-extension/tracker": '{"windowingMode": "none"}',
-        "apputils-extension/notification": '{"fetchNews": "false", "checkForUpdates": false}',
-    }.items():
-        (settings / name).parent.mkdir(parents=True, exist_ok=True)
-        (settings / f"{name}.jupyterlab-settings").write_text(text)
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    token = secrets.token_hex(16)
-    options = [
-        f"--port={port}",
-        "--ip=127.0.0.1",
-        f"--IdentityProvider.token={token}",
-        f"--ServerApp.root_dir={folder}",
-    ]
-    folders = [
-        f"--LabApp.user_settings_dir={home / 'settings'}",
-        f"--LabApp.workspaces_dir={home / 'workspaces'}",
-    ]
-    env = {
-        **os.environ,
-        "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
-        "JUPYTER_DATA_DIR": str(home / "data"),
-        "OMP_NUM_THREADS": "2",
-    }
-    command = [
-        sys.executable,
-        "-m",
-        "jupyterlab",
-        "--no-browser",
-        "--allow-root",
-        *options,
-        *folders,
-    ]
-    server = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=env
-    )
-    try:
-        for _ in range(240):
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/api?token={token}", timeout=1)
-                break
-            except OSError:
-                time.sleep(0.5)
-        yield port, token
-    finally:
-        server.terminate()
-        server.wait(timeout=20)
+def widget_names() -> set[str]:
+    from medtl_utils.widgets import GALLERY
+
+    return set(GALLERY) | {"explore"}
 
 
-class Lab:
-    """One notebook in one page; collects console errors and requests to other hosts."""
-
-    def __init__(self, browser, port, token, name):
-        self.page = browser.new_page(viewport={"width": 1280, "height": 1000})
-        self.foreign, self.errors = [], []
-        here = (f"http://127.0.0.1:{port}", f"ws://127.0.0.1:{port}", "data:", "blob:")
-
-        def gate(route):
-            if route.request.url.startswith(here):
-                route.continue_()
-            else:
-                self.foreign.append(route.request.url)
-                route.abort()
-
-        self.page.route("**/*", gate)
-        self.page.on(
-            "console", lambda m: self.errors.append(m.text[:300]) if m.type == "error" else None
-        )
-        self.page.on("pageerror", lambda e: self.errors.append(str(e)[:300]))
-        self.page.goto(f"http://127.0.0.1:{port}/lab/tree/{name}?token={token}&reset")
-        self.page.locator(".jp-NotebookPanel").wait_for(timeout=120_000)
-        self.page.wait_for_timeout(3000)
-
-    def run_all(self, seconds=900):
-        self.page.get_by_role("menuitem", name="Run", exact=True).first.click()
-        self.page.locator("#jp-mainmenu-run").get_by_text("Run All Cells", exact=True).click()
-        self.page.wait_for_timeout(3000)
-        idle = "() => ![...document.querySelectorAll('.jp-InputArea-prompt')].some(e => e.textContent.includes('[*]'))"
-        self.page.wait_for_function(idle, timeout=seconds * 1000)
-        self.page.wait_for_timeout(1500)
-
-    def cell_errors(self) -> int:
-        return self.page.locator(
-            ".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.stderr'], .jp-mod-error"
-        ).count()
-
-    def real_errors(self) -> list[str]:
-        return [e for e in self.errors if not HARMLESS.search(e)]
-
-    def drive_widgets(self) -> list[str]:
-        """Every control to both ends by keyboard and by its twin; returns what did not answer within eight seconds."""
-        silent = []
-
-        def answers(picture, what: str, act, *arguments, **options) -> None:
-            before = picture.get_attribute("src")
-            act(*arguments, **options)
-            for _ in range(80):
-                self.page.wait_for_timeout(100)
-                if picture.get_attribute("src") != before:
-                    return
-            silent.append(f"{what} did not answer")
-
-        def fill(field, value: str) -> None:
-            field.fill(value)
-            field.press("Enter")
-
-        for box in self.page.locator(".widget-vbox:has(figure)").all():
-            picture = box.locator("figure img")
-            for handle in box.get_by_role("slider").all():
-                handle.scroll_into_view_if_needed()
-                handle.focus()
-                for key in ("End", "Home", "ArrowRight", "ArrowLeft"):
-                    answers(picture, f"slider: {key}", handle.press, key)
-                area = handle.bounding_box()
-                x, y = area["x"] + 0.7 * area["width"], area["y"] + area["height"] / 2
-                answers(picture, "slider: the mouse", self.page.mouse.click, x, y)
-            for twin in box.locator("input[type=number]").all():
-                for value in (twin.get_attribute("max"), twin.get_attribute("min")):
-                    answers(picture, f"number field: {value}", fill, twin, value)
-            for twin in box.locator("select").all():
-                options = twin.locator("option").all_text_contents()
-                for option in (
-                    options[0],
-                    options[-1],
-                ):  # the mouse left its slider in the upper half
-                    answers(picture, f"list: {option}", twin.select_option, label=option)
-            if not box.locator("label, .widget-label").count():
-                silent.append("a control without a label")
-        return silent
-
-    def axe(self) -> list[str]:
-        """Serious and critical violations inside what the notebook adds: rendered Markdown and outputs."""
-        from axe_playwright_python.sync_playwright import Axe
-
-        report = Axe().run(
-            self.page,
-            context={
-                "include": [
-                    [".jp-RenderedHTMLCommon"],
-                    *([[".widget-vbox"]] if self.has_widget() else []),
-                ]
-            },
-        )
-        return [
-            f"{v['id']}: {node['html'][:160]}"
-            for v in report.response["violations"]
-            if v["impact"] in ("serious", "critical")
-            for node in v["nodes"]
-            if v["id"] not in JUPYTERLABS_OWN
-        ]
-
-    def has_widget(self) -> bool:
-        return self.page.locator(".widget-vbox").count() > 0
+def widget_calls(notebook: nbformat.NotebookNode) -> int:
+    """How many calls of a widget stand in the cells, outside functions."""
+    names, calls = widget_names(), 0
+    for cell in notebook.cells:
+        if cell.cell_type == "code" and any(name in cell.source for name in names):
+            for node in ast.walk(ast.parse(cell.source)):
+                function = getattr(node, "func", None)
+                name = getattr(function, "id", getattr(function, "attr", None))
+                calls += isinstance(node, ast.Call) and name in names
+    return calls
 
 
-# what axe finds in any notebook, an empty one included: the colours and scrolling boxes of JupyterLab's own theme
-JUPYTERLABS_OWN = {"color-contrast", "scrollable-region-focusable"}
-
-
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    switches = [
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-quic",
-        "--no-first-run",
-        "--disable-background-networking",
-    ]
-    with sync_playwright() as p:
-        chromium = p.chromium.launch(
-            executable_path=CHROMIUM,
-            args=[*switches, "--disable-component-update", "--disable-sync"],
-        )
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory):
-    home = tmp_path_factory.mktemp("lab")
-    folder = home / "notebooks"
-    shutil.copytree(ROOT / "notebooks", folder)
-    with jupyterlab(folder, home) as (port, token):
-        yield folder, port, token
-
-
-def problems(page: Lab) -> list[str]:
+def run(browser, lab, cells, widgets, name="generated.ipynb", patience=20) -> list[str]:
+    """Problems of a notebook made of these cells, after Run All."""
+    folder, *_ = lab
+    notebook = new_notebook(cells=cells, metadata=KERNEL)
+    word = with_last_word(notebook)
+    nbformat.write(notebook, folder / name)
+    page = Lab(browser, lab, name)
     page.run_all()
-    found = [f"{page.cell_errors()} cells with errors or stderr"] if page.cell_errors() else []
-    found += page.drive_widgets() + [f"accessibility: {v}" for v in page.axe()]
-    found += [f"request to {url}" for url in page.foreign] + [
-        f"console: {e}" for e in page.real_errors()
-    ]
-    page.page.close()
+    found = page.run_problems(word, widgets, patience=patience)
+    page.close()
+    return found
+
+
+# ---- the stored notebooks ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_stored_notebook_in_the_browser(browser, lab, path):
+    page = Lab(browser, lab, path.name)
+    assert page.stored_problems() == []
+    assert page.page.locator(LIVE).count() == 0  # nothing ran
+    page.close()
+
+
+def static_figures(notebook: nbformat.NotebookNode) -> list[str]:
+    """What is wrong with the words, and the static figure below, that stand for each widget."""
+    found, places = [], 0
+    for cell in notebook.cells:
+        outputs = cell.get("outputs", [])
+        here = [i for i, o in enumerate(outputs) if PLACE in str(o.get("data", {}))]
+        places += len(here)
+        for at, end in zip(here, [*here[1:], len(outputs)]):
+            if not any("<img" in str(o.get("data", {})) for o in outputs[at:end]):
+                found.append(f"{cell.id}: a widget without its static figure")
+    calls = widget_calls(notebook)
+    if calls != places:
+        found.append(f"{calls} calls of widgets, but {places} outputs of widgets")
     return found
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
-def test_in_the_browser(browser, lab, path):
-    _, port, token = lab
-    assert problems(Lab(browser, port, token, path.name)) == []
+def test_each_widget_has_its_static_figure(path):
+    assert static_figures(nbformat.read(path, 4)) == []
 
 
-def test_widgets_are_there(browser, lab):
-    """The driver has something to drive: notebooks 00 and 05 each show a live widget after a run."""
-    _, port, token = lab
-    page = Lab(browser, port, token, "00_start_here.ipynb")
-    page.run_all()
-    assert page.page.locator(".widget-vbox:has(figure)").count() == 1
-    page.page.close()
+def test_the_core_notebooks_have_widgets():
+    calls = {p.name[:2]: widget_calls(nbformat.read(p, 4)) for p in NOTEBOOKS[:-1]}
+    assert all(calls[f"0{n}"] >= 1 for n in range(8)), calls
 
 
-PLANTED = {
-    "cells with errors": "raise ValueError('planted')",
-    "did not answer": "from medtl_utils import widgets\nimport matplotlib.pyplot as plt\nwidgets.explore(lambda n: (plt.figure(), 'always the same figure'), n=widgets.slider('n', 0, 5, 2), static=False);",
-    "aria-input-field-name": "import ipywidgets as w\nw.VBox([w.IntSlider()])",
-    "request to https://example.org": 'from IPython.display import HTML\nHTML(\'<img alt="planted" src="https://example.org/x.png"/>\')',
-    "console:": "from IPython.display import Javascript\nJavascript('console.error(\"planted\")')",
+def test_the_static_figure_check_bites():
+    """Planted: no static figure; a call of a widget that left nothing."""
+    source = "widgets.explore(draw, n=slider)"
+    place = new_output("display_data", data={"text/plain": f"{PLACE}: it needs a kernel.]"})
+    figure = new_output("display_data", data={"text/html": "<img alt='a figure'>"})
+    problems = lambda *outputs: static_figures(
+        new_notebook(cells=[new_code_cell(source, outputs=list(outputs))])
+    )
+    assert problems(place, figure) == []
+    assert "without its static figure" in problems(place)[0]
+    assert "without its static figure" in problems(figure, place)[0]
+    assert "1 calls of widgets, but 0 outputs" in problems(figure)[0]
+
+
+# ---- every widget ------------------------------------------------------------------------------
+
+
+def test_every_widget_is_driven_to_its_extremes(browser, lab):
+    from medtl_utils.widgets import GALLERY
+
+    cells = [new_markdown_cell("# Gallery"), *map(new_code_cell, GALLERY.values())]
+    assert run(browser, lab, cells, len(GALLERY), "gallery.ipynb") == []
+
+
+# ---- planted mistakes --------------------------------------------------------------------------
+
+
+def html(text: str):
+    return new_output("display_data", data={"text/html": text})
+
+
+PIXEL = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJ"
+    "RU5ErkJggg=="
+)
+GOOD = html(f'<img alt="a dot" src="data:image/png;base64,{PIXEL}"/>')
+STORED = {
+    "never ran": (None, GOOD),
+    "broken image": (1, html('<img alt="planted" src="data:image/png;base64,AAAA"/>')),
+    "wider than the page": (1, html('<div style="width: 3000px">wide</div>')),
+    "link-name": (1, html('<a href="https://example.org"></a>')),
+    "request to https://example.org": (1, html('<img alt="x" src="https://example.org/x.png"/>')),
+    "figures on the page": (1, html("<p>&lt;img</p><!-- <img -->")),
 }
+
+
+def stored(browser, lab, count, output) -> list[str]:
+    folder, *_ = lab
+    cell = new_code_cell("1", execution_count=count, outputs=[output])
+    notebook = new_notebook(cells=[new_markdown_cell("# Planted"), cell], metadata=KERNEL)
+    nbformat.write(notebook, folder / "stored.ipynb")
+    page = Lab(browser, lab, "stored.ipynb")
+    found = page.stored_problems()
+    page.close()
+    return found
+
+
+def test_a_good_stored_notebook_has_no_problem(browser, lab):
+    assert stored(browser, lab, 1, GOOD) == []
+
+
+@pytest.mark.parametrize("word", STORED)
+def test_the_check_of_stored_notebooks_bites(browser, lab, word):
+    assert any(word in p for p in stored(browser, lab, *STORED[word]))
+
+
+def widget(control: str, figure: str) -> str:
+    return (
+        "from medtl_utils import widgets\nimport matplotlib.pyplot as plt\n"
+        f"def draw(n):\n    fig, axis = plt.subplots()\n    axis.set_title({figure})\n"
+        "    return fig, 'In words: the figure says the number, and nothing else is in it.'\n"
+        f"widgets.explore(draw, n={control}, static=False);"
+    )
+
+
+SLIDER = "widgets.slider('n', 0, 5, 2)"
+GOOD_WIDGET = widget(SLIDER, "n")
+PLANTED = {
+    "outputs with errors": ("raise ValueError('planted')", 0),
+    "did not answer": (widget(SLIDER, "'always the same'"), 1),
+    "0 live widgets, 1 are wanted": ("print('no widget')", 1),
+    "aria-input-field-name": ("import ipywidgets as w\nw.VBox([w.IntSlider()])", 0),
+    "request to https://example.org": (
+        "from IPython.display import HTML\n"
+        'HTML(\'<img alt="planted" src="https://example.org/x.png"/>\')',
+        0,
+    ),
+    "console:": (
+        "from IPython.display import Javascript\nJavascript('console.error(\"planted\")')",
+        0,
+    ),
+}
+
+
+def test_a_good_widget_has_no_problem(browser, lab):
+    assert run(browser, lab, [new_markdown_cell("# Good"), new_code_cell(GOOD_WIDGET)], 1) == []
 
 
 @pytest.mark.parametrize("word", PLANTED)
 def test_the_browser_check_bites(browser, lab, word):
-    folder, port, token = lab
-    cells = [new_markdown_cell("# Planted"), new_code_cell(PLANTED[word])]
-    notebook = new_notebook(
-        cells=cells,
-        metadata={
-            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}
-        },
-    )
-    nbformat.write(notebook, folder / "planted.ipynb")
-    assert any(word in p for p in problems(Lab(browser, port, token, "planted.ipynb")))
+    source, widgets = PLANTED[word]
+    cells = [new_markdown_cell("# Planted"), new_code_cell(source)]
+    assert any(word in p for p in run(browser, lab, cells, widgets, patience=2))
+
+
+def test_a_notebook_that_was_not_run_is_found(browser, lab):
+    """Stored prompts and outputs look finished; the word that only a run can print is missing."""
+    page = Lab(browser, lab, NOTEBOOKS[0].name)
+    assert "the last cell did not run" in page.run_problems("0" * 32, 0, seconds=3)
+    page.close()
+
+
+def test_without_chromium_it_is_skipped_and_fails_on_ci(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CHROMIUM", raising=False)
+    monkeypatch.delenv("CI", raising=False)
+    with pytest.raises(pytest.skip.Exception, match="install Debian's package chromium"):
+        chromium()
+    monkeypatch.setenv("CI", "true")
+    with pytest.raises(pytest.fail.Exception, match="install Debian's package chromium"):
+        chromium()

@@ -1,21 +1,21 @@
-"""Every notebook, unchanged, under strict nbval with the network cut off; its copy cell alone; its exercises; its loop."""
+"""Every notebook, unchanged, under strict nbval without a network; its copy cell alone; its loop.
+
+Each notebook is executed once, two at a time, while the other tests go on (see `background`).
+"""
 
 import ast
-import importlib
-import re
 import subprocess
 import sys
 
 import nbformat
-import numpy as np
 import pytest
 import torch
+from nbformat.v4 import new_code_cell, new_notebook, new_output
 from torch import nn
 
 from medtl_utils import training
-from medtl_utils.exercises import EXERCISES, check
 from medtl_utils.models import replace_head, source_model
-from tests.conftest import ROOT, nbval, run_offline
+from tests.conftest import ROOT, nbval, own_folders, run_offline
 
 NOTEBOOKS = [
     *sorted((ROOT / "notebooks").glob("[0-9]*.ipynb")),
@@ -27,24 +27,33 @@ def read(path):
     return nbformat.read(path, 4)
 
 
+def in_folders_of_its_own(path, folder) -> subprocess.CompletedProcess:
+    return nbval(path, **own_folders(folder))
+
+
+@pytest.mark.in_background(job=in_folders_of_its_own)
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
-def test_notebook_runs_and_prints_what_is_committed(path):
-    done = nbval(path)
+def test_notebook_runs_and_prints_what_is_committed(path, done):
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
 
 
-def test_nbval_bites(tmp_path):
-    """A planted wrong output and a planted error are both found."""
-    for source, output in (("print(1 + 1)", "3\n"), ("raise ValueError('x')", "")):
-        notebook = nbformat.v4.new_notebook(
-            cells=[nbformat.v4.new_code_cell(source, execution_count=1)]
-        )
-        if output:
-            notebook.cells[0].outputs = [
-                nbformat.v4.new_output("stream", name="stdout", text=output)
-            ]
-        nbformat.write(notebook, tmp_path / "bad.ipynb")
-        assert nbval(tmp_path / "bad.ipynb").returncode != 0
+@pytest.mark.parametrize(
+    ("source", "stored", "passes"),
+    [
+        ("print(1 + 1)", "2\n", True),
+        ("print(1 + 1)", "3\n", False),
+        ("raise ValueError('x')", "", False),
+        ("import os; print(os.environ['MEDTL_OUTPUT'] + '/a.txt')", "outputs/a.txt\n", True),
+        ("import os; print(os.environ['MEDTL_OUTPUT'] + '/a.txt')", "outputs/b.txt\n", False),
+        ("import os; print(os.environ['OMP_NUM_THREADS'])", "1\n", True),
+    ],
+)
+def test_nbval_bites(source, stored, passes, tmp_path):
+    """A wrong output and an error are found; where the folder of outputs lies is not compared."""
+    outputs = [new_output("stream", name="stdout", text=stored)] if stored else []
+    notebook = new_notebook(cells=[new_code_cell(source, execution_count=1, outputs=outputs)])
+    nbformat.write(notebook, tmp_path / "planted.ipynb")
+    assert (nbval(tmp_path / "planted.ipynb").returncode == 0) == passes
 
 
 def test_network_is_cut():
@@ -56,23 +65,20 @@ def test_network_is_cut():
 
 
 def runs_alone(source: str, folder) -> subprocess.CompletedProcess:
-    """A cell in an empty namespace and an empty folder, without a network; a warning counts as an error."""
-    return run_offline(
-        [
-            sys.executable,
-            "-W",
-            "error::UserWarning",
-            "-c",
-            f"import os; os.chdir({str(folder)!r})\n{source}",
-        ]
-    )
+    """A cell in an empty namespace and folder, without a network; a warning counts as an error."""
+    code = f"import os; os.chdir({str(folder)!r})\n{source}"
+    command = [sys.executable, "-W", "error::UserWarning", "-c", code]
+    return run_offline(command, **own_folders(folder))
 
 
+def copy_cell_alone(path, folder) -> subprocess.CompletedProcess:
+    (cell,) = [c.source for c in read(path).cells if "copy" in c.metadata.get("tags", [])]
+    return runs_alone(cell, folder)
+
+
+@pytest.mark.in_background(job=copy_cell_alone)
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
-def test_copy_cell_runs_alone(path, tmp_path):
-    cells = [c.source for c in read(path).cells if "copy" in c.metadata.get("tags", [])]
-    assert len(cells) == 1
-    done = runs_alone(cells[0], tmp_path)
+def test_copy_cell_runs_alone(path, done):
     assert done.returncode == 0, done.stderr[-3000:]
 
 
@@ -85,108 +91,7 @@ def test_the_copy_check_bites(planted, tmp_path):
     assert runs_alone(planted, tmp_path).returncode != 0
 
 
-# ---- exercises ------------------------------------------------------------------------------------------------------------
-
-
-def solutions() -> dict[str, str]:
-    found = {}
-    for path in NOTEBOOKS:
-        text = "\n".join(c.source for c in read(path).cells if c.cell_type == "markdown")
-        found |= dict(
-            re.findall(r"<summary>Solution ([\d.]+)</summary>\s*```python\n(.*?)```", text, re.S)
-        )
-    return found
-
-
-def said(name, answer, capsys) -> str:
-    check(name, answer)
-    return capsys.readouterr().out
-
-
-@pytest.mark.parametrize("name", EXERCISES)
-def test_solution_passes_and_empty_answer_gets_the_hint(name, capsys):
-    namespace = {"torch": torch, "np": np}
-    exec(solutions()[name], namespace)
-    assert said(name, namespace["answer"], capsys) == f"Exercise {name}: correct.\n"
-    assert "not answered yet. Hint:" in said(name, ..., capsys)
-
-
-def softmax_twice(model, images):
-    with torch.no_grad():
-        return model.eval()(images).softmax(1).softmax(1)[:, 1]
-
-
-MISTAKES = {
-    "0.1": [
-        ("Parkinson detection", "receives"),
-        ("both", "roles"),
-        ("speech", "not the kind"),
-        (1, "Hint"),
-    ],
-    "0.2": [("yes", "luck"), ("no", "not evidence"), ("A", "luck"), (0.02, "Hint")],
-    "0.3": [(20, "too good"), (1, "after choosing"), (19, "every look"), ("none", "Hint")],
-    "5.1": [
-        (1024, "biases"),
-        (513, "one output"),
-        (11_177_538, "whole network"),
-        ([1], "Hint"),
-        (7, "Hint"),
-    ],
-    "5.2": [
-        ("weights", "does stop"),
-        ("Nothing", "running_mean"),
-        ("both", "does stop"),
-        (3, "Hint"),
-    ],
-    "5.3": [
-        (lambda m, x: m.eval()(x)[:, 1], "logits"),
-        (lambda m, x: m.eval()(x).softmax(1), "column"),
-        (lambda m, x: m.eval()(x).softmax(1)[:, 0], "class 0"),
-        (lambda m, x: m.eval()(x).softmax(0)[:, 1], "over the images"),
-        (lambda m, x: m.train()(x).softmax(1)[:, 1], "evaluation mode"),
-        (lambda m, x: m.eval()(x).softmax(1)[:, 1], "no_grad"),
-        (softmax_twice, "twice"),
-        (lambda m, x: m.eval()(x).softmax(1)[:, 1].mean(), "shape"),
-        (lambda m, x: [0.5] * 7, "tensor"),
-        (lambda m, x: undefined, "NameError"),  # noqa: F821
-        (0.5, "function"),
-    ],
-    "5.4": [("yes", "includes zero"), ("No", "no evidence"), ("maybe", "Hint")],
-}
-for path in sorted(
-    (ROOT / "tests").glob("test_notebook_[0-9]*.py")
-):  # each chapter's tests hold its own mistakes
-    MISTAKES |= importlib.import_module(f"tests.{path.stem}").MISTAKES
-
-
-def unnamed_mistakes(name, capsys) -> list:
-    """The mistakes that a check accepts, or answers without the word that names them."""
-    texts = [(answer, word, said(name, answer, capsys)) for answer, word in MISTAKES[name]]
-    return [answer for answer, word, text in texts if word not in text or "correct" in text]
-
-
-@pytest.mark.parametrize("name", EXERCISES)
-def test_typical_mistakes_get_the_message_that_names_them(name, capsys):
-    assert len(MISTAKES[name]) >= 3
-    assert unnamed_mistakes(name, capsys) == []
-
-
-@pytest.mark.parametrize("name", EXERCISES)
-def test_the_exercise_check_bites(name, capsys, monkeypatch):
-    """Planted: a check that accepts everything, and one that only says no."""
-    hint = EXERCISES[name][0]
-    monkeypatch.setitem(EXERCISES, name, (hint, {}, lambda answer: None))
-    assert len(unnamed_mistakes(name, capsys)) == len(MISTAKES[name])
-    monkeypatch.setitem(EXERCISES, name, (hint, {}, lambda answer: "wrong."))
-    assert len(unnamed_mistakes(name, capsys)) == len(MISTAKES[name])
-
-
-def test_unknown_exercise():
-    with pytest.raises(ValueError, match="There are: 0.1"):
-        check("99", 1)
-
-
-# ---- notebook 05: what is built in sight equals the helper ------------------------------------------------------------------
+# ---- notebook 05: what is built in sight equals the helper ----------------------------------
 
 
 def function_from(path, name):
@@ -202,7 +107,7 @@ def function_from(path, name):
 
 
 def loop_equals_helper(tiny_task, monkeypatch, optimizer_class=torch.optim.AdamW) -> bool:
-    """One epoch of the notebook's loop and one of fine_tune, on the same batches, end in the same weights."""
+    """One epoch of the notebook's loop and of fine_tune, on the same batches: the same weights."""
     monkeypatch.setattr(training, "native_bfloat16", lambda: False)
     train_one_epoch = function_from(
         ROOT / "notebooks" / "05_fine_tune_resnet.ipynb", "train_one_epoch"
@@ -249,13 +154,7 @@ def test_the_loop_test_bites(tiny_task, monkeypatch):
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_second_processor_profile(path):
     """AVX2 only, one thread, no bfloat16: the compared outputs still hold."""
-    done = nbval(
-        path,
-        ATEN_CPU_CAPABILITY="avx2",
-        ONEDNN_MAX_CPU_ISA="AVX2",
-        OMP_NUM_THREADS="1",
-        MKL_NUM_THREADS="1",
-    )
+    done = nbval(path, ATEN_CPU_CAPABILITY="avx2", ONEDNN_MAX_CPU_ISA="AVX2")
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
 
 

@@ -1,4 +1,4 @@
-"""On PYTHONPATH, this cuts Python off from every host but this machine: kernels still talk over loopback."""
+"""On PYTHONPATH, this cuts Python off from all hosts but this one: kernels talk over loopback."""
 
 import socket
 

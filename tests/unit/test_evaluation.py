@@ -6,9 +6,11 @@ import torch
 from scipy import stats
 from sklearn import metrics
 
-from medtl_utils import evaluation
+from medtl_utils import intervals
 from medtl_utils.data import Split, Task
-from medtl_utils.evaluation import compare, evaluate, report
+from medtl_utils.evaluation import compare, evaluate
+from medtl_utils.metrics import bootstrap_counts
+from medtl_utils.reports import report
 
 
 def make(n=120, effect=1.5, seed=0, per_patient=1, positive=1, shift=0.7, ties=False):
@@ -70,13 +72,14 @@ def test_many_classes_equal_scikit_learn():
 
 
 def bca_agrees_with_scipy(n_boot=6000) -> bool:
-    """BCa interval of accuracy, single images, against scipy.stats.bootstrap (which does not stratify: one class of cases)."""
+    """BCa interval of accuracy against scipy.stats.bootstrap, which does not stratify: one
+    class."""
     split, scores = make(n=150, seed=3)
     right = ((scores[:, 1] >= 0.5).long() == split.labels).numpy().astype(float)
     stratum = np.zeros(150, int)
-    weights = evaluation._bootstrap_weights(stratum, n_boot, np.random.default_rng(0))
+    weights = bootstrap_counts(stratum, n_boot, np.random.default_rng(0))
     jack = (1 - np.eye(150)) @ right / 149
-    low, high = evaluation._bca(right.mean(), weights @ right / 150, jack, 0.95)
+    low, high = intervals.bca(right.mean(), weights @ right / 150, jack, 0.95)
     want = stats.bootstrap(
         (right,), np.mean, n_resamples=n_boot, method="BCa", rng=np.random.default_rng(1)
     ).confidence_interval
@@ -89,7 +92,7 @@ def test_bca_equals_scipys():
 
 def test_the_bca_test_bites(monkeypatch):
     monkeypatch.setattr(
-        evaluation, "_bca", lambda value, boot, jack, level: tuple(np.quantile(boot, [0.05, 0.95]))
+        intervals, "bca", lambda value, boot, jack, level: tuple(np.quantile(boot, [0.05, 0.95]))
     )
     assert not bca_agrees_with_scipy()
 
@@ -100,7 +103,8 @@ def width(scores, split):
 
 
 def test_patients_not_images_are_the_unit():
-    """Four images a patient say little more than one: treating them as independent makes the interval too short."""
+    """Four images a patient say little more than one: treating them as independent makes the
+    interval too short."""
     split, scores = make(n=400, per_patient=4, seed=1)
     as_images = Split(**{**split.__dict__, "patients": None})
     assert width(scores, split) > 1.5 * width(scores, as_images)
@@ -197,33 +201,21 @@ def test_compare_refuses():
     assert same["difference"] == same["low"] == same["high"] == 0 and same["p"] == 1
 
 
-def test_report_quotes_the_openings():
+def test_report_quotes_level_and_openings(monkeypatch, tmp_path):
+    monkeypatch.setenv("MEDTL_LEDGER", str(tmp_path))
     split, scores = make()
     task = Task("mine", split, split, "", split)
-    assert "opened 0 time(s) in this run: never" in report(
-        evaluate(scores, split, n_boot=50), split, task
-    )
+    text = report(evaluate(scores, split, n_boot=50, level=0.9), split, task)
+    assert "opened 0 time(s) in this run: never; never opened before" in text
+    assert "90 % intervals: BCa" in text and "95 %" not in text
     task.open_test("final")
     task.open_test("again", reopen=True)
-    text = report(evaluate(scores, split, n_boot=50), split, task)
-    assert (
-        "opened 2 time(s) in this run: 1. final; 2. again" in text and "balanced accuracy" in text
-    )
-
-
-@pytest.mark.slow
-def test_intervals_cover_the_truth():
-    """Coverage by simulation at BreastMNIST's size: 42 positive and 114 negative, true AUC .92: 93 to 97 %."""
-    rng, hits, runs = np.random.default_rng(0), 0, 2000
-    effect = 2**0.5 * stats.norm.ppf(0.92)
-    y = np.repeat([1, 0], [42, 114])
-    split = Split(
-        "test", torch.zeros(156, 1, 2, 2, dtype=torch.uint8), torch.tensor(y), ("a", "b"), 1
-    )
-    for _ in range(runs):
-        p = 1 / (1 + np.exp(-(effect * y + rng.normal(size=156))))
-        _, low, high = evaluate(
-            torch.tensor(np.stack([1 - p, p], 1)), split, n_boot=1000, seed=int(rng.integers(1e9))
-        )["auc"]
-        hits += low <= 0.92 <= high
-    assert 0.93 <= hits / runs <= 0.97, hits / runs
+    result = evaluate(scores, split, n_boot=50)
+    text = report(result, split, task)
+    assert "opened 2 time(s) in this run: 1. final; 2. again" in text and "never opened before" in text
+    assert "95 % intervals: BCa" in text and "balanced accuracy" in text
+    later = Task("mine", split, split, "", split)
+    later.open_test("once more")
+    text = report(result, split, later)
+    assert "opened 1 time(s) in this run: 1. once more; opened 2 times before, last " in text
+    assert text.endswith("for: 'again'")

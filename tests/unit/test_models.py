@@ -1,4 +1,4 @@
-"""Source models: the known counts, what frozen means, groups, and files that are not what they should be."""
+"""Source models: the known counts, what frozen means, groups, and files that are damaged."""
 
 import pytest
 import torch
@@ -46,7 +46,7 @@ def test_ultrasound_source_ships_and_is_checked():
 
 
 def test_ultrasound_source_names_descriptors():
-    """On simulated patients it never saw, it names every descriptor far better than the most frequent value does."""
+    """On simulated patients it never saw, it beats the most frequent value of every descriptor."""
     from medtl_utils.phantom import simulate_source
     from studies.pretrain import HEADS, SourceNet, accuracies
 

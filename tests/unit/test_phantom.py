@@ -1,18 +1,18 @@
-"""The simulator: same numbers everywhere, physics the right way round, source and target disjoint, known truth true."""
+"""The simulator: same numbers everywhere, physics the right way round, source and target apart."""
 
 import numpy as np
 import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from medtl_utils import phantom
+from medtl_utils import phantom, phantom_render
 from tests.conftest import ROOT
 
 REFERENCE = ROOT / "tests" / "reference" / "phantom_v1.npz"
 
 
 def lesion(seed: int, size: int = 64, kind: str = "target", **descriptors):
-    """One image of a patient whose descriptors are set by hand; everything else depends on the seed alone."""
+    """One image of a patient with these descriptors; the rest depends on the seed alone."""
     patient = phantom.draw_patient(phantom.random_stream(kind, seed, 0), kind, malignant=False)
     plain = dict.fromkeys(phantom.DESCRIPTORS, 0) | descriptors
     patient.update(
@@ -29,7 +29,10 @@ def lesion(seed: int, size: int = 64, kind: str = "target", **descriptors):
 
 
 def test_images_are_the_pinned_ones():
-    """The committed reference, within what another processor's last bit may change: one grey level in 0.1 % of pixels."""
+    """The committed reference, up to another processor's last bit.
+
+    That may change one grey level in 0.1 % of the pixels.
+    """
     made = phantom.simulate_target("train", 4, 64, seed=0)
     with np.load(REFERENCE, allow_pickle=False) as z:
         images, labels = z["images"], z["labels"]
@@ -42,20 +45,41 @@ def test_images_are_the_pinned_ones():
 
 
 def test_an_image_does_not_depend_on_its_batch():
-    draws = lambda: [
-        (
-            phantom.random_stream("target", 3, i),
-            phantom.draw_patient(phantom.random_stream("target", 3, i), "target", True),
-        )
-        for i in range(5)
-    ]
+    stream = lambda i: phantom.random_stream("target", 3, i)
+    draws = lambda: [(stream(i), phantom.draw_patient(stream(i), "target", True)) for i in range(5)]
     together, _ = phantom.simulate(draws(), 64, batch=5)
     alone, _ = phantom.simulate(draws(), 64, batch=1)
     assert (together.int() - alone.int()).abs().max() <= 1
 
 
+def test_images_do_not_depend_on_the_number_of_threads():
+    threads = torch.get_num_threads()
+    made = []
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            made.append(phantom.simulate_source(0, 24, 32)[0])
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(*made)
+
+
+@pytest.mark.parametrize("name", ["draw_view", "draw_patient", "_contour", "render"])
+def test_each_part_can_be_replaced(name, monkeypatch):
+    """Studies take one thing out of the simulator by replacing a function of the module."""
+    original, calls = getattr(phantom, name), []
+
+    def counted(*arguments, **named):
+        calls.append(1)
+        return original(*arguments, **named)
+
+    monkeypatch.setattr(phantom, name, counted)
+    phantom.simulate_source(0, 2, 16)
+    assert calls
+
+
 def shadow_lies_behind() -> bool:
-    """Shadow minus no shadow, same patient: nothing changes above the lesion, everything behind gets darker."""
+    """Shadow minus no shadow, same patient: the same above the lesion, darker behind it."""
     darker, untouched = [], []
     for seed in range(6):
         plain, mask = lesion(seed)
@@ -84,22 +108,22 @@ def test_enhancement_brightens_behind():
 
 
 def test_descriptors_look_as_named():
-    inside = lambda echo: torch.stack(
-        [(lambda i, m: i[m].mean())(*lesion(s, echo=echo)) for s in range(5)]
-    ).mean()
+    def inside(echo: int) -> float:
+        pictures = [lesion(seed, echo=echo) for seed in range(5)]
+        return float(np.mean([image[mask].mean() for image, mask in pictures]))
+
+    def height_over_width(orientation: int) -> float:
+        masks = [lesion(seed, orientation=orientation)[1] for seed in range(6)]
+        return float(np.mean([mask.any(1).sum() / mask.any(0).sum() for mask in masks]))
+
     assert inside(2) < inside(0) < inside(1)  # anechoic, hypoechoic, isoechoic
-    height_over_width = lambda o: np.mean(
-        [
-            float(m.any(1).sum() / m.any(0).sum())
-            for m in (lesion(s, orientation=o)[1] for s in range(6))
-        ]
-    )
     assert height_over_width(0) < 0.9 < 1.1 < height_over_width(1)
-    bright = [(lesion(s, calcifications=1)[0] - lesion(s)[0])[lesion(s)[1]].max() for s in range(4)]
-    assert min(bright) > 40
-    image, mask = zip(*(lesion(s, halo=1) for s in range(6)))
-    plain = [lesion(s)[0] for s in range(6)]
-    assert np.mean([float((i - p)[~m].mean()) for i, p, m in zip(image, plain, mask)]) > 0.5
+    brighter, around = [], []
+    for seed in range(6):
+        plain, mask = lesion(seed)
+        brighter.append((lesion(seed, calcifications=1)[0] - plain)[mask].max())
+        around.append((lesion(seed, halo=1)[0] - plain)[~mask].mean())
+    assert min(brighter) > 40 and np.mean(around) > 0.5
 
 
 def test_mask_has_the_size_that_was_drawn():
@@ -121,24 +145,18 @@ def test_best_auc_equals_simulated_readers():
     assert abs(roc_auc_score(labels, score) - exact) < 0.003
     assert 0.95 < exact < 0.97
     fewer = {k: v for k, v in phantom.LIKELIHOODS.items() if k != "posterior"}
-    assert (
-        abs(roc_auc_score(labels, score) - phantom.best_auc(fewer)) > 0.01
-    )  # planted mistake: a descriptor forgotten
+    # planted mistake: a descriptor forgotten
+    assert abs(roc_auc_score(labels, score) - phantom.best_auc(fewer)) > 0.01
 
 
 def test_drawn_descriptors_follow_the_published_counts():
     rng = np.random.default_rng(0)
-    spiculated = np.mean([phantom.draw_descriptors(rng, True)["margin"] == 3 for _ in range(4000)])
-    parallel = np.mean(
-        [phantom.draw_descriptors(rng, False)["orientation"] == 0 for _ in range(4000)]
-    )
-    assert abs(spiculated - 19 / 141) < 0.02 and abs(parallel - 228 / 262) < 0.02
-    for benign, malignant in phantom.LIKELIHOODS.values():
-        assert (
-            sum(benign) == pytest.approx(1)
-            and sum(malignant) == pytest.approx(1)
-            and min(*benign, *malignant) > 0
-        )
+    malignant = [phantom.draw_descriptors(rng, True) for _ in range(4000)]
+    benign = [phantom.draw_descriptors(rng, False) for _ in range(4000)]
+    assert abs(np.mean([d["margin"] == 3 for d in malignant]) - 19 / 141) < 0.02
+    assert abs(np.mean([d["orientation"] == 0 for d in benign]) - 228 / 262) < 0.02
+    for chances in (c for pair in phantom.LIKELIHOODS.values() for c in pair):
+        assert sum(chances) == pytest.approx(1) and min(chances) > 0
 
 
 def test_source_and_target_are_disjoint():
@@ -160,7 +178,7 @@ def test_source_and_target_are_disjoint():
 
 
 def test_source_descriptors_carry_no_malignancy():
-    """Uniform and independent: no pair of source descriptors is correlated, so no joint pattern stands for malignancy."""
+    """No pair of source descriptors is correlated: no joint pattern stands for malignancy."""
     _, _, targets = phantom.simulate_source(0, 600, size=16)
     lesions = targets[targets[:, 6] == 1][:, :6].float()
     correlation = torch.corrcoef(lesions.T) - torch.eye(6)
@@ -181,11 +199,11 @@ def test_128_pixels():
     assert image.shape == mask.shape == (128, 128) and mask.any()
 
 
-# ---- what source images have beyond the target's ----------------------------------------------------------------------------
+# ---- what source images have beyond the target's ------------------------------------------------
 
 
 def source_pair(seed: int, **changed):
-    """The same source patient twice: plain, and with some of her numbers changed; images as float, and the mask."""
+    """The same source patient, plain and with some numbers changed: two float images, a mask."""
     pictures = []
     for numbers in ({}, changed):
         patient = phantom.draw_patient(phantom.random_stream("source", seed, 0), "source")
@@ -207,11 +225,8 @@ def test_the_target_varies_in_nothing_but_its_own():
         phantom.draw_patient(phantom.random_stream("source", k, 0), "source") for k in range(400)
     ]
     for name, ((low, high), _) in phantom.WIDER.items():
-        values = np.array([p[name] for p in source])
-        assert (
-            low <= values.min() < low + 0.1 * (high - low)
-            and high - 0.1 * (high - low) < values.max() <= high
-        )
+        values, tenth = np.array([p[name] for p in source]), 0.1 * (high - low)
+        assert low <= values.min() < low + tenth and high - tenth < values.max() <= high
     for name, (probability, _) in phantom.EXTRAS.items():
         assert abs(np.mean([p[name] != 0 for p in source]) - probability) < 0.08
 
@@ -240,12 +255,12 @@ def test_a_rib_shades_what_lies_behind_it():
 
 
 def test_a_curved_probe_spreads_the_beams():
-    """In the sector the corners beside the probe are black, and a shadow is wider below than above."""
+    """In the sector the corners beside the probe are black; a shadow is wider below than above."""
     plain, sector, _ = source_pair(1, convex=0.45)
     assert sector[:4, :4].max() == 0 and sector[:4, -4:].max() == 0 and plain[:4, :4].max() > 0
     column = torch.zeros(1, 1, 80, 80)
     column[..., 34:46] = 1.0
-    bent = phantom._sector(column, torch.full((1, 1, 1), 0.45))[0, 0] > 0.5
+    bent = phantom_render._sector(column, torch.full((1, 1, 1), 0.45))[0, 0] > 0.5
     assert bent[75].sum() > 1.5 * bent[5].sum()
 
 

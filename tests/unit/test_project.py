@@ -1,5 +1,8 @@
-"""Promises of the project as a whole: dependencies, commands, budgets, links."""
+"""Promises of the project as a whole: dependencies, commands, sizes, links."""
 
+import ast
+import hashlib
+import json
 import re
 import subprocess
 import sys
@@ -11,13 +14,11 @@ import yaml
 import medtl_utils
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.check
 CONDA_NAMES = {"pytorch": "torch"}
-# lines: what a reader of the helper reads; the widgets; the simulator and its training. Exercises grow by chapter.
-BUDGETS = {
-    ("data", "models", "training", "evaluation", "plots", "__init__"): 1350,
-    ("widgets",): 600,
-    ("phantom", "pretrain"): 800,
-}
+FUNCTION, FILE, COLUMNS = 50, 300, 100  # lines, lines, characters
+LONGER_FILES = {"medtl_utils/phantom.py": 550}
+DATA_IN_GIT = 80e6  # bytes
 
 
 def test_environment_yml_equals_pyproject():
@@ -30,6 +31,24 @@ def test_environment_yml_equals_pyproject():
     named = lambda d: re.match(r"[\w-]+", d)[0]
     conda = {CONDA_NAMES.get(named(d), named(d)) + d[len(named(d)) :] for d in flat}
     assert conda - {"pip", "make"} == wanted | {"python" + project["requires-python"]}
+
+
+def pins() -> dict[str, str]:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    return dict(line.split("==") for line in lines if line and not line.startswith("#"))
+
+
+def test_constraints_pin_every_dependency_within_its_bounds():
+    from packaging.requirements import Requirement
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    pinned = {name.lower().replace("_", "-"): version for name, version in pins().items()}
+    for text in [*project["dependencies"], *sum(project["optional-dependencies"].values(), [])]:
+        wanted = Requirement(text)
+        assert wanted.name in pinned, f"constraints.txt pins no {wanted.name}"
+        assert wanted.specifier.contains(pinned[wanted.name]), f"{text}: {pinned[wanted.name]}"
+    assert not [n for n in pinned if re.match("nvidia|cuda|triton", n)]
+    assert not [v for v in pinned.values() if "+" in v]
 
 
 def test_readme_names_the_commands_that_exist():
@@ -69,19 +88,75 @@ def test_links_inside_the_repository_are_alive():
                 )
 
 
-def test_budgets():
-    lines = lambda names: sum(
-        len((ROOT / "medtl_utils" / f"{n}.py").read_text().splitlines())
-        for n in names
-        if (ROOT / "medtl_utils" / f"{n}.py").exists()
-    )
-    assert {names: lines(names) for names in BUDGETS if lines(names) > BUDGETS[names]} == {}
-    assert lines(("exercises",)) <= 80 * len(list((ROOT / "notebooks").glob("[0-9]*.ipynb")))
-    tracked = subprocess.run(
-        ["git", "ls-files", "data"], cwd=ROOT, capture_output=True, text=True
-    ).stdout.split()
-    assert sum((ROOT / f).stat().st_size for f in tracked) <= 60e6
-    assert not any(f.endswith(".npz") for f in tracked)
+def too_large(path, root) -> list[str]:
+    """The places of a Python file that break a rule of size."""
+    name, text = path.relative_to(root).as_posix(), path.read_text(encoding="utf-8")
+    lines, limit = text.splitlines(), LONGER_FILES.get(path.relative_to(root).as_posix(), FILE)
+    found = [f"{name}: {len(lines)} lines, {limit} at most"] * (len(lines) > limit)
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            length = node.end_lineno - node.lineno + 1
+            if length > FUNCTION:
+                found.append(f"{name}:{node.lineno}: {node.name} has {length} lines")
+    found += [
+        f"{name}:{number}: {len(line)} columns"
+        for number, line in enumerate(lines, 1)
+        if len(line) > COLUMNS
+    ]
+    return found
+
+
+def code_files() -> list:
+    folders = [ROOT / name for name in ("medtl_utils", "studies", "tests")]
+    files = [path for folder in folders for path in sorted(folder.rglob("*.py"))]
+    return [*files, ROOT / "notebooks" / "execute.py"]
+
+
+def test_no_function_file_or_line_is_too_long():
+    found = [place for path in code_files() for place in too_large(path, ROOT)]
+    assert found == [], "\n".join(["Make these smaller:", *found])
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "word"),
+    [
+        ("a.py", "x = 1\n" * 301, "a.py: 301 lines, 300 at most"),
+        ("medtl_utils/phantom.py", "x = 1\n" * 551, "551 lines, 550 at most"),
+        ("a.py", "class A:\n    def f(self):\n" + "        x = 1\n" * 50, "a.py:2: f has 51 lines"),
+        ("a.py", f"x = '{'y' * 96}'\n", "a.py:1: 102 columns"),
+    ],
+)
+def test_the_rules_of_size_bite(name, text, word, tmp_path):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    assert any(word in place for place in too_large(path, tmp_path))
+    path.write_text("\n".join(text.splitlines()[:50]) if "columns" not in word else "x = 1\n")
+    assert too_large(path, tmp_path) == []
+
+
+def test_few_public_names():
+    assert len(medtl_utils.__all__) <= 45
+
+
+def tracked_bytes(root, folder: str) -> int:
+    listed = ["git", "ls-files", folder]
+    files = subprocess.run(listed, cwd=root, capture_output=True, text=True, check=True).stdout
+    return sum((root / name).stat().st_size for name in files.split("\n") if name)
+
+
+def test_data_in_git_are_small():
+    assert tracked_bytes(ROOT, "data") <= DATA_IN_GIT
+
+
+def test_the_count_of_bytes_bites(tmp_path):
+    """Planted: a file that is added counts, one that is ignored does not."""
+    (tmp_path / "data").mkdir()
+    for name in ("kept", "ignored"):
+        (tmp_path / "data" / name).write_bytes(bytes(1000))
+    for command in (["init", "--quiet"], ["add", "data/kept"]):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True)
+    assert tracked_bytes(tmp_path, "data") == 1000
 
 
 def test_import_loads_nothing_heavy():
@@ -102,7 +177,7 @@ def test_import_loads_nothing_heavy():
 def test_every_public_name_has_a_docstring_and_is_shown():
     texts = (
         "".join(p.read_text() for p in ROOT.glob("notebooks/*.ipynb"))
-        + (ROOT / "data/results/make_breastmnist_evidence.py").read_text()
+        + (ROOT / "studies" / "breastmnist_evidence.py").read_text()
     )
     for name in medtl_utils.__all__:
         thing = getattr(medtl_utils, name)
@@ -117,7 +192,7 @@ def test_every_public_name_has_a_docstring_and_is_shown():
 
 
 def test_no_pickle_is_loaded():
-    for path in (ROOT / "medtl_utils").glob("*.py"):
+    for path in (ROOT / "medtl_utils").rglob("*.py"):
         source = path.read_text()
         assert (
             "torch.load(" not in source
@@ -129,9 +204,7 @@ def test_no_pickle_is_loaded():
 
 
 def test_headline_numbers_are_the_tables():
-    """README and model card quote data/results/breastmnist_evidence.json, every AUC and gain, to the last digit."""
-    import json
-
+    """README and model card quote breastmnist_evidence.json, each AUC and gain, to the digit."""
     texts = [(ROOT / f).read_text().replace("−", "-") for f in ("README.md", "data/MODEL_CARD.md")]
     table = json.loads((ROOT / "data/results/breastmnist_evidence.json").read_text())
     for row in table["summary"]:
@@ -156,8 +229,6 @@ def test_headline_numbers_are_the_tables():
 
 
 def test_the_two_sample_numbers_are_the_tables():
-    import json
-
     text = (ROOT / "data/README.md").read_text()
     for row in json.loads((ROOT / "data/results/real_or_simulated.json").read_text())["rows"]:
         if row["grey"] == "mean and SD alike":
@@ -165,11 +236,8 @@ def test_the_two_sample_numbers_are_the_tables():
 
 
 def test_the_source_model_is_the_one_its_card_describes():
-    import hashlib
-    import json
-
-    from studies import pretrain
     from medtl_utils.models import ULTRASOUND_FILE, ULTRASOUND_SHA256
+    from studies import pretrain
 
     digest = hashlib.sha256((ROOT / "data" / ULTRASOUND_FILE).read_bytes()).hexdigest()
     card, made = (

@@ -1,6 +1,8 @@
 """fine_tune and predict: they learn, repeat, resume bit for bit, and stop early with a reason."""
 
+import copy
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -85,7 +87,7 @@ def test_resumed_run_is_bit_identical(tiny_task, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         quick(stopped, tiny_task, epochs=3, checkpoint=tmp_path / "run.safetensors")
     monkeypatch.setattr(training, "predict", real)
-    resumed = fresh(seed=99)
+    resumed = fresh()
     assert quick(resumed, tiny_task, epochs=3, checkpoint=tmp_path / "run.safetensors") == expected
     assert same(resumed, whole)
     with pytest.raises(ValueError, match="another run"):
@@ -176,7 +178,7 @@ def test_predict(tiny_task):
 
 
 def test_augmentation_keeps_top_and_bottom():
-    """Physics: a bright upper half stays the upper half, in every draw; left and right do change places."""
+    """Physics: a bright upper half stays there in every draw; left and right do change places."""
     image = torch.zeros(64, 1, 32, 32, dtype=torch.uint8)
     image[:, :, :8, :16] = 200
     torch.manual_seed(0)
@@ -197,3 +199,68 @@ def test_bfloat16_only_where_it_is_native(monkeypatch):
     with training.autocast(torch.device("cpu")):
         assert nn.Linear(2, 2)(torch.zeros(1, 2)).dtype == torch.bfloat16
     assert training.best_device().type in ("cpu", "cuda", "mps")
+
+
+# ---- very short runs, groups, modes --------------------------------------------------------------
+
+
+def largest_change(model, task, **more):
+    before = copy.deepcopy(model.state_dict())
+    quick(model, task, epochs=1, lr=1e-3, **more)
+    weights = dict(model.named_parameters())
+    return max(float((w.detach() - before[k]).abs().max()) for k, w in weights.items())
+
+
+@pytest.mark.parametrize("batch_size", [24, 12, 8])  # one, two and three steps
+def test_very_short_runs_change_the_weights(tiny_task, batch_size):
+    assert largest_change(fresh(), tiny_task, batch_size=batch_size) > 5e-4
+
+
+def test_the_short_run_test_bites(tiny_task, monkeypatch):
+    """Planted mistake: the usual cycle, whose only step is its end."""
+    usual = torch.optim.lr_scheduler.OneCycleLR
+    monkeypatch.setattr(
+        torch.optim.lr_scheduler,
+        "OneCycleLR",
+        lambda optimizer, peaks, total_steps, **flat: usual(
+            optimizer, peaks, total_steps=total_steps
+        ),
+    )
+    assert largest_change(fresh(), tiny_task, batch_size=24) < 1e-6
+
+
+def test_groups_are_read_not_changed(tiny_task):
+    """The schedule ends at a rate of nearly 0; a second run with the same groups starts afresh."""
+    model = fresh()
+    groups = param_groups(model, lr=1e-3)
+    before = [(g["name"], g["lr"], set(g)) for g in groups]
+    quick(model, tiny_task, epochs=1, lr=groups)
+    assert [(g["name"], g["lr"], set(g)) for g in groups] == before
+    replace_head(model, 2)
+    with pytest.raises(ValueError, match="param_groups.model. last"):
+        quick(model, tiny_task, lr=groups)
+
+
+def modes(model):
+    return [module.training for module in model.modules()]
+
+
+@pytest.mark.parametrize("training_mode", [True, False])
+def test_predict_puts_the_modes_back_after_an_error_too(tiny_task, training_mode):
+    model = fresh().train(training_mode)
+    model.layer1.train(not training_mode)
+    before = modes(model)
+    predict(model, tiny_task.val)
+    assert modes(model) == before
+    broken = SimpleNamespace(images=torch.zeros(2, 2, 8, 8))
+    with pytest.raises(ValueError, match="images must have shape"):
+        predict(model, broken)
+    assert modes(model) == before
+    model.eval()  # planted: what an error would leave if nothing were put back
+    assert modes(model) != before
+
+
+def test_the_two_parts_need_a_label_an_image(tiny_task):
+    short = SimpleNamespace(images=tiny_task.val.images, labels=tiny_task.val.labels[:5])
+    with pytest.raises(ValueError, match="train set needs one label an image.*12 images and 5"):
+        quick(fresh(), SimpleNamespace(train=short, val=short))

@@ -1,74 +1,92 @@
-"""The widget pattern without a browser: values reach the figure, twins follow, errors become words."""
+"""The pattern of an interactive figure without a browser: values reach it, errors are words."""
+
+import html
+from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
+import pytest
 
 from medtl_utils import widgets
-from tests.conftest import make_split, picture
+from medtl_utils.widgets import pattern
+from tests.conftest import picture
 
 
 def draw(n):
     if n == 3:
-        raise ValueError("three is not allowed")
+        raise ValueError('<b>&"</b> is not allowed')
     fig, axis = plt.subplots()
     axis.plot([0, n])
     axis.set_title(f"n = {n}")
     return fig, f"a line up to {n}"
 
 
-def test_slider_number_field_and_figure_move_together(shown):
+def test_the_figure_follows_the_slider(shown):
     box = widgets.explore(draw, n=widgets.slider("n", 0, 9, 2))
-    slider, number = box.children[0].children
-    assert (
-        "n = 2" in picture(box)
-        and "a line up to 2" in picture(box)
-        and 'aria-live="polite"' in picture(box)
-    )
+    slider = box.children[0]
+    assert "n = 2" in picture(box) and "a line up to 2" in picture(box)
     slider.value = 5
-    assert number.value == 5 and "n = 5" in picture(box)
-    number.value = 9
-    assert slider.value == 9 and "n = 9" in picture(box)
-    slider.value = 3
-    assert '<p role="alert">three is not allowed</p>' == picture(box)
+    assert "n = 5" in picture(box) and "n = 2" not in picture(box)
     assert not plt.get_fignums()
-    bundle = shown[0]
-    assert "needs a running kernel" in bundle["text/plain"] and "image/png" not in bundle
-    assert "n = 2" in shown[-1].data
+
+
+def test_a_static_figure_stands_below(shown):
+    box = widgets.explore(draw, n=widgets.slider("n", 0, 9, 2))
+    box.children[0].value = 5
+    bundle, sentence, static = shown
+    assert bundle["application/vnd.jupyter.widget-view+json"]["model_id"] == box.model_id
+    assert "needs a running kernel. The figure below" in bundle["text/plain"]
+    assert "image/png" not in bundle
+    assert "for reading without a kernel" in sentence.data
+    assert "n = 2" in static.data
+
+
+def test_without_a_static_figure_none_is_promised(shown):
+    widgets.explore(draw, static=False, n=widgets.slider("n", 0, 9, 2))
+    (bundle,) = shown
+    assert bundle["text/plain"] == "[Interactive figure: it needs a running kernel.]"
 
 
 def test_choice_gives_the_option_not_its_index(shown):
     seen = []
-    box = widgets.explore(
-        lambda size: (seen.append(size), draw(size))[1],
-        static=False,
-        size=widgets.choice("size", [25, 100, 546]),
-    )
-    slider, menu = box.children[0].children
-    menu.value = 2
-    assert (
-        slider.value == 2
-        and seen == [25, 546]
-        and slider.options == ["25", "100", "546"]
-        and len(shown) == 1
-    )
+
+    def note(size):
+        seen.append(size)
+        return draw(size)
+
+    size = widgets.choice("size", [25, 100, 546])
+    widgets.explore(note, static=False, size=size)
+    size.value = 2
+    assert seen == [25, 546]
+    assert (size.min, size.max, size.options) == (0, 2, ["25", "100", "546"])
 
 
-def test_ready_made(shown):
-    row = {
-        "metric": "auc",
-        "test": "official",
-        "a": 0.8,
-        "b": 0.7,
-        "difference": 0.1,
-        "low": 0.0,
-        "high": 0.2,
-    }
-    box = widgets.transfer_against_n({"summary": [{**row, "n_train": n} for n in (25, 100)]})
-    box.children[0].children[0].value = 1
-    assert "With 100 labelled real images the AUC is 0.70 from scratch and 0.80" in picture(box)
-    split = make_split("test", 6)
-    box = widgets.case_viewer(split, [0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
-    box.children[0].children[0].value = 5
-    assert (
-        "Image 5 gets a probability of 0.60 of being malignant; in truth it is malignant"
-        in picture(box)
-    )
+def alert_is_escaped() -> bool:
+    box = widgets.explore(draw, static=False, n=widgets.slider("n", 0, 9, 2))
+    box.children[0].value = 3
+    words = "&lt;b&gt;&amp;&quot;&lt;/b&gt; is not allowed"
+    return picture(box) == f'<p role="alert">{words}</p>'
+
+
+def test_an_error_is_shown_as_words(shown, monkeypatch):
+    assert alert_is_escaped()
+    assert not plt.get_fignums()
+    as_it_is = SimpleNamespace(escape=lambda text: text)
+    monkeypatch.setattr(pattern, "html", as_it_is)  # planted
+    assert not alert_is_escaped()
+
+
+@pytest.mark.parametrize("error", [IndexError("5"), KeyError("layer9")])
+def test_what_draw_cannot_handle_is_an_alert(shown, error):
+    def refuse(n):
+        raise error
+
+    n = widgets.slider("n", 0, 9, 2)
+    with pytest.raises(type(error)):  # the first values must work
+        widgets.explore(refuse, n=n)
+    box = widgets.explore(refuse, static=False, n=n)
+    assert picture(box) == f'<p role="alert">{html.escape(str(error))}</p>'
+
+
+def test_other_errors_are_not_hidden(shown):
+    with pytest.raises(TypeError):
+        widgets.explore(lambda m: draw(m), n=widgets.slider("n", 0, 9, 2))

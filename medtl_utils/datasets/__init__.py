@@ -1,0 +1,66 @@
+"""`load_task`: a task by its name. One file a data set; each has a `load` for the table below."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from ..data import Task, check_disjoint
+from . import medmnist, phantom
+
+# name -> load(name, size, n_train, seed, root), which returns a Task and has checked its files
+LOADERS: dict[str, Callable[[str, int, int | None, int, Path | None], Task]] = {
+    "phantom": phantom.load,
+    **dict.fromkeys(medmnist.NAMES, medmnist.load),
+}
+
+
+def load_task(
+    name: str,
+    size: int = 64,
+    n_train: int | None = None,
+    seed: int = 0,
+    root: str | Path | None = None,
+) -> Task:
+    """Load a task by name.
+
+    `name`: "phantom" (simulated breast ultrasound, made here, no download) or a single-label 2D
+    MedMNIST name such as "breastmnist" (downloaded once through the medmnist package unless the
+    file is there). `size`: side of the images in pixels, 16 to 512; MedMNIST images are resized
+    from the native 28, bilinear. `n_train`: labelled images in all, training and validation
+    together; both are drawn from them, about 4 : 1 (None: 600 for the phantom, the official
+    training and validation sets for MedMNIST). `seed`: draws the patients of the phantom, and
+    which n_train images are labelled. `root`: folder of the data files; default the data folder,
+    then that of downloads (see `medtl_utils.paths`). A file already there is used as it is and
+    never replaced.
+
+    Raises ValueError for an unknown name or an impossible size or n_train; DataError, naming the
+    file, for bad data.
+    """
+    if name not in LOADERS:
+        several = "ChestMNIST has several labels an image, and this course handles one. "
+        hint = several if name == "chestmnist" else ""
+        raise ValueError(f"Unknown task {name!r}. {hint}Choose one of: {', '.join(LOADERS)}.")
+    if not isinstance(size, int) or not 16 <= size <= 512:
+        raise ValueError(f"size must be a whole number of pixels between 16 and 512; got {size!r}.")
+    if n_train is not None and (not isinstance(n_train, int) or n_train < 1):
+        raise ValueError(
+            "n_train must be a whole number of labelled images in all, training and validation "
+            f"together, or None; got {n_train!r}."
+        )
+    task = LOADERS[name](name, size, n_train, seed, None if root is None else Path(root))
+    parts = (task.train, task.val, task._test)
+    check_disjoint(*(part for part in parts if part is not None))
+    if n_train is not None:
+        _check_near_copies(task)
+    return task
+
+
+def _check_near_copies(task: Task) -> None:
+    """Official splits may part near-copies; those that are drawn here must not."""
+    sides = (task.train.near_copies, task.val.near_copies)
+    if sides[0] is not None and (shared := set(sides[0]) & set(sides[1])):
+        raise ValueError(
+            f"{task.name}: {len(shared)} group(s) of near-copies lie in training and validation. "
+            "Draw whole groups (grouping.draw_labelled)."
+        )

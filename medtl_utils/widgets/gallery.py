@@ -1,0 +1,70 @@
+"""Every widget alone: a small cell each, with small data and no training.
+
+A notebook made of these cells is driven in a browser.
+"""
+
+GALLERY: dict[str, str] = {
+    "transfer_against_n": """\
+import json
+from medtl_utils.paths import data_folder
+from medtl_utils.widgets import transfer_against_n
+
+text = (data_folder() / "results" / "learning_curve.json").read_text(encoding="utf-8")
+widget = transfer_against_n(json.loads(text), test="simulated")
+""",
+    "posterior_by_descriptor": """\
+from medtl_utils import phantom
+from medtl_utils.widgets import posterior_by_descriptor
+
+widget = posterior_by_descriptor(phantom.LIKELIHOODS, phantom.DESCRIPTORS)
+""",
+    "feature_maps": """\
+from medtl_utils import load_task, source_model
+from medtl_utils.widgets import feature_maps
+
+task = load_task("phantom", n_train=25)
+widget = feature_maps(source_model("random"), task.val)
+""",
+    "freeze_slider": """\
+from medtl_utils import replace_head, source_model
+from medtl_utils.widgets import freeze_slider
+
+widget = freeze_slider(replace_head(source_model("random"), 2))
+""",
+    "loss_curves": """\
+from medtl_utils.widgets import loss_curves
+
+widget = loss_curves()
+""",
+    "gradient_descent_path": """\
+from medtl_utils.widgets import gradient_descent_path
+
+widget = gradient_descent_path(H=[[2, 0.6], [0.6, 1]], theta_star=[1, -0.5], theta_0=[-1, 1])
+""",
+    "case_viewer": """\
+import torch
+from medtl_utils import load_task
+from medtl_utils.widgets import case_viewer
+
+task = load_task("phantom", n_train=25)
+widget = case_viewer(task.val, probability=torch.linspace(0.05, 0.95, len(task.val)))
+""",
+    "threshold_explorer": """\
+import torch
+from medtl_utils import load_task
+from medtl_utils.widgets import threshold_explorer
+
+task = load_task("phantom", n_train=25)
+p = torch.linspace(0.05, 0.95, len(task.train))
+widget = threshold_explorer(torch.stack([1 - p, p], dim=1), task.train)
+""",
+    "explanation_viewer": """\
+from medtl_utils import load_task
+from medtl_utils.widgets import explanation_viewer
+
+val = load_task("phantom", n_train=25).val
+maps = {"brightness": val.images[:, 0] / 255, "darkness": 1 - val.images[:, 0] / 255}
+probabilities = {name: heat.mean((1, 2)) for name, heat in maps.items()}
+widget = explanation_viewer(val, maps, probabilities)
+""",
+}

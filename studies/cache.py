@@ -1,0 +1,139 @@
+"""The cells of the studies on disk: what a result depends on, and files that are whole."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import hashlib
+import importlib.util
+import inspect
+import json
+import os
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+
+from medtl_utils import load_model
+from medtl_utils.paths import cache_folder
+
+# the modules on which each training depends, and those on which a pre-training depends, too
+HELPER = tuple(
+    f"medtl_utils.{name}"
+    for name in ("training", "augmentation", "models", "architectures", "grouping", "phantom")
+    + ("phantom_render", "datasets.phantom", "datasets.medmnist")
+)
+PRETRAINING = (*HELPER, "studies.pretrain", "studies.source_net", "studies.shapes")
+
+
+def sha256_of(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def _bound_names(statement: ast.stmt) -> list[str]:
+    """The names that a statement at the top of a module defines."""
+    if isinstance(statement, (ast.FunctionDef, ast.ClassDef)):
+        return [statement.name]
+    targets = getattr(statement, "targets", [getattr(statement, "target", None)])
+    return [n.id for t in targets if t is not None for n in ast.walk(t) if isinstance(n, ast.Name)]
+
+
+def _reached(function: Callable) -> list[str]:
+    """The function, and all that it uses of its own module, to any depth.
+
+    As syntax trees: comments and layout do not count.
+    """
+    tree = ast.parse(inspect.getsource(sys.modules[function.__module__]))
+    defined = {name: statement for statement in tree.body for name in _bound_names(statement)}
+    todo, found = [function.__name__], {}
+    while todo:
+        name = todo.pop()
+        if name in defined and name not in found:
+            found[name] = ast.dump(defined[name])
+            todo += [n.id for n in ast.walk(defined[name]) if isinstance(n, ast.Name)]
+    return [found[name] for name in sorted(found)]
+
+
+def made_by(function: Callable, code: Sequence[str] = HELPER, weights: Path | None = None) -> str:
+    """SHA-256 of the code and the weights that make a result: the same text for the same bits."""
+    modules = [Path(importlib.util.find_spec(name).origin).read_text() for name in code]
+    parts = [*_reached(function), *(ast.dump(ast.parse(text)) for text in modules)]
+    parts.append("" if weights is None else sha256_of(weights))
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+# ---- one cell, one file --------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def whole(file: Path) -> Iterator[Path]:
+    """A temporary path beside `file`, which takes its place only when all is written."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_name(f"{file.name}.{os.getpid()}.part")
+    try:
+        yield part
+        os.replace(part, file)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _checksum(key: str, arrays: dict[str, np.ndarray]) -> str:
+    total = hashlib.sha256(key.encode())
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        total.update(f"{name} {array.dtype.str} {array.shape}".encode() + array.tobytes())
+    return total.hexdigest()
+
+
+def read(file: Path, key: str) -> dict[str, np.ndarray] | None:
+    """The arrays of a file that is whole and has this key, or None."""
+    try:
+        with np.load(file, allow_pickle=False) as kept:
+            arrays = {name: kept[name] for name in kept.files}
+        same = str(arrays.pop("checksum")) == _checksum(key, arrays)
+    except Exception:  # a damaged archive fails in a dozen ways; it is made again
+        return None
+    return arrays if same else None
+
+
+def place(study: str, recipe: dict, maker: str) -> tuple[Path, str]:
+    """The file of a recipe, and its key."""
+    text = json.dumps([study, recipe, maker], sort_keys=True)
+    key = hashlib.sha256(text.encode()).hexdigest()
+    label = re.sub(r"[^A-Za-z0-9.]+", "-", "_".join(map(str, recipe.values())))
+    return cache_folder() / "studies" / study / f"{label[:80]}_{key[:16]}.npz", key
+
+
+def keep(study: str, recipe: dict, make: Callable[[], dict], maker: str) -> dict[str, np.ndarray]:
+    """What `make` returns, made once: read where the cache has a whole file of recipe and maker.
+
+    `maker`: from `made_by`. The arrays have one more, `seconds`, what they took.
+    """
+    file, key = place(study, recipe, maker)
+    arrays = read(file, key)
+    if arrays is None:
+        began = time.time()
+        arrays = {name: np.asarray(value) for name, value in make().items()}
+        arrays["seconds"] = np.asarray(time.time() - began)
+        with whole(file) as part, open(part, "wb") as out:
+            np.savez(out, checksum=np.asarray(_checksum(key, arrays)), **arrays)
+        print(f"{study}  {file.stem.rsplit('_', 1)[0]}  {arrays['seconds']:.0f} s", flush=True)
+    return arrays
+
+
+def bytes_of(model_file: Path) -> np.ndarray:
+    """A model's file as uint8 (N,), so that a cell can keep it."""
+    return np.frombuffer(model_file.read_bytes(), np.uint8)
+
+
+def model_of(model_bytes: np.ndarray) -> nn.Module:
+    """The model of `bytes_of`."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "model.safetensors"
+        file.write_bytes(model_bytes.tobytes())
+        return load_model(file)

@@ -1,0 +1,131 @@
+"""One runner for all studies: each cell is made once and kept whole; all cells make one table.
+
+    python -m studies.leakage                what is missing, cell after cell, then the table
+    python -m studies.leakage --share 1/4    only the first quarter of the cells, no table
+    python -m studies.leakage --minutes 30   begin no further cell after 30 minutes
+
+Each cell is one file in the cache folder, studies/NAME/. Its name and its checksum hold a key: the
+SHA-256 of the recipe, of the code that makes it, and of the weights it starts from. A file that is
+cut off, changed, or of another key is not read; the cell is made again. A kill at any moment loses
+the running cell and nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import re
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from medtl_utils.data import Split, Task
+from medtl_utils.models import ULTRASOUND_FILE
+from medtl_utils.paths import data_folder
+from studies.cache import HELPER, keep, made_by, place, read, sha256_of
+from studies.tables import tidy, versions, write_table
+
+ULTRASOUND = data_folder() / ULTRASOUND_FILE
+
+
+@dataclass(frozen=True)
+class Study:
+    """A table and how it is made.
+
+    `cells`: one dict of plain values a cell, its recipe. `run(**cell)`: a function at the top of
+    its module, returns a dict of arrays and numbers. `table(results)`: from a list of (cell,
+    arrays) to the rows of the table, a dict. `recipe`, `seeds`, `about`: what the table says beside
+    its rows. `code`: the modules whose text decides over a cell, besides the part of its own module
+    that `run` reaches. `weights`: the file that cells start from, or None.
+    """
+
+    name: str
+    cells: list[dict]
+    run: Callable[..., dict]
+    table: Callable[[list[tuple[dict, dict]]], dict]
+    recipe: str
+    seeds: Sequence[int] | dict
+    about: dict = field(default_factory=dict)
+    code: tuple[str, ...] = HELPER
+    weights: Path | None = ULTRASOUND
+    decimals: int = 4
+
+
+def opened(task: Task, reason: str) -> Split:
+    """The test set, also in the second process of a study; the ledger notes each opening."""
+    return task.open_test(reason, reopen=True)
+
+
+def share_of(cells: list, share: tuple[int, int] | None) -> list:
+    """The cells of a share, whatever is made already: two shares have none in common."""
+    return cells if share is None else cells[share[0] - 1 :: share[1]]
+
+
+def _cell(study: str, run: Callable, maker: str, deadline: float, cell: dict) -> None:
+    if time.time() < deadline:
+        keep(study, cell, partial(run, **cell), maker)
+
+
+def run(
+    study: Study,
+    share: tuple[int, int] | None = None,
+    minutes: float | None = None,
+    executor: Executor | None = None,
+) -> dict | None:
+    """Make the missing cells, write the table and return it; None where cells are still missing.
+
+    `share`: (1, 4) makes only the first quarter of the cells, and no table.
+    `minutes`: no cell begins later.
+    `executor`: any of concurrent.futures; None: in this process, one after the other.
+    """
+    maker = made_by(study.run, study.code, study.weights)
+    deadline = math.inf if minutes is None else time.time() + 60 * minutes
+    each = map if executor is None else executor.map
+    list(each(partial(_cell, study.name, study.run, maker, deadline), share_of(study.cells, share)))
+    if share is not None:
+        return None
+    results = [(cell, read(*place(study.name, cell, maker))) for cell in study.cells]
+    if missing := sum(found is None for _, found in results):
+        print(f"{missing} of {len(results)} cells are missing. Run the same command again.")
+        return None
+    seconds = sum(float(found.pop("seconds")) for _, found in results)
+    table = {
+        "command": f"python -m studies.{study.name}",
+        "recipe": study.recipe,
+        **study.about,
+        "seeds": study.seeds,
+        "versions": versions(),
+        "threads": torch.get_num_threads(),
+        **({} if study.weights is None else {"source_sha256": sha256_of(study.weights)}),
+        "minutes": round(seconds / 60, 1),
+        **study.table(results),
+    }
+    print(f"wrote {write_table(study.name, table, study.decimals)}")
+    return tidy(table, study.decimals)
+
+
+def share_in(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"(\d+)/(\d+)", text)
+    if not found or not 1 <= int(found[1]) <= int(found[2]):
+        raise argparse.ArgumentTypeError(f"give a share as 1/4 up to 4/4; got {text!r}")
+    return int(found[1]), int(found[2])
+
+
+def main(study: Study) -> None:
+    """The command line of a study.
+
+    One thread a process: shares side by side use several cores.
+    """
+    parser = argparse.ArgumentParser(description=f"Make data/results/{study.name}.json.")
+    parser.add_argument(
+        "--share", type=share_in, help="1/4: the first quarter of the cells, no table"
+    )
+    parser.add_argument("--minutes", type=float, help="begin no cell after so many minutes")
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    run(study, asked.share, asked.minutes)

@@ -1,0 +1,130 @@
+"""Notebook 03: the fit, what a weight does, the interval over patients and the ideal reader."""
+
+import numpy as np
+import pytest
+from scipy import special, stats
+from sklearn.datasets import load_breast_cancer
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
+
+from medtl_utils import phantom
+from tests.chapters.notebook_code import namespace
+
+
+def tumours() -> tuple[np.ndarray, np.ndarray]:
+    x, y = load_breast_cancer(return_X_y=True)
+    x = x[:, [1, 4, 8]]
+    return np.column_stack([(x - x.mean(0)) / x.std(0), np.ones(len(y))]), y
+
+
+def fit_equals_sklearn(space: dict) -> bool:
+    """The loss at the notebook's optimum equals scikit-learn's log_loss at its own."""
+    x, y = tumours()
+    theta = space["fit"](x, y, space["cross_entropy"], space["cross_entropy_gradient"])
+    witness = LogisticRegression(C=np.inf, tol=1e-10, max_iter=1000).fit(x[:, :-1], y)
+    p = witness.predict_proba(x[:, :-1])
+    same = np.allclose(space["softmax"](x @ theta), p, atol=1e-5)
+    return bool(same and abs(space["cross_entropy"](x @ theta, y) - log_loss(y, p)) < 1e-9)
+
+
+def test_the_fit_equals_sklearn():
+    assert fit_equals_sklearn(namespace("03"))
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        ("np.log(", "np.log2("),
+        ("softmax(z) - one_hot", "one_hot - softmax(z)"),
+        ("'gtol': 1e-08", "'gtol': 0.01"),
+    ],
+)
+def test_the_fit_test_bites(mistake):
+    assert not fit_equals_sklearn(namespace("03", mistake))
+
+
+def weight_is_a_shift(space: dict, weight=7.0) -> bool:
+    """With an intercept alone the weighted optimum is log(n1 / n0) + log(weight), by counting."""
+    _, y = tumours()
+    w = np.array([weight, 1.0])
+    loss = lambda z, y: space["weighted_cross_entropy"](z, y, w)
+    gradient = lambda z, y: space["weighted_gradient"](z, y, w)
+    theta = space["fit"](np.ones((len(y), 1)), y, loss, gradient)
+    wanted = np.log((y == 0).sum() / (y == 1).sum()) + np.log(weight)
+    return bool(np.isclose(theta[0, 0] - theta[0, 1], wanted, atol=1e-5))
+
+
+def test_a_weight_is_a_shift_of_the_logit():
+    assert weight_is_a_shift(namespace("03"))
+    assert not weight_is_a_shift(namespace("03", ("w[y]", "w[::-1][y]")))
+    assert not weight_is_a_shift(namespace("03", ("w[y]", "(w[y] ** 2)")))
+
+
+def unshift_is_right(space: dict) -> bool:
+    p = np.array([0.01, 0.3, 0.5, 0.97])
+    wanted = special.expit(special.logit(p) - np.log(5))
+    return np.allclose(space["unshift"](p, np.log(5)), wanted, rtol=1e-12)
+
+
+def test_the_shift_is_taken_back():
+    assert unshift_is_right(namespace("03"))
+    assert not unshift_is_right(namespace("03", ("np.exp(-log_ratio)", "np.exp(log_ratio)")))
+    assert not unshift_is_right(namespace("03", ("odds / (1 + odds)", "odds")))
+
+
+def interval_draws_patients(space: dict) -> bool:
+    """One image a patient: near Student's interval. Each image shown twice: the very same."""
+    values = np.random.default_rng(8).normal(2, 1, 150)
+    people = np.arange(150)
+    once = space["patient_interval"](values, people)
+    twice = space["patient_interval"](np.tile(values, 2), np.tile(people, 2))
+    low, high = stats.t.interval(0.95, 149, values.mean(), stats.sem(values))
+    near = np.allclose(once[1:], (low, high), atol=0.15 * (high - low))
+    return bool(near and np.isclose(once[0], values.mean()) and np.allclose(once, twice))
+
+
+def test_the_interval_draws_patients():
+    assert interval_draws_patients(namespace("03"))
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        (
+            "np.unique(patients, return_inverse=True)",
+            "np.unique(np.arange(len(values)), return_inverse=True)",
+        ),
+        ("of(total.sum(axis) / n.sum(axis))", "of(np.median(total / n, axis))"),
+    ],
+    ids=["images are drawn", "a median"],
+)
+def test_the_interval_test_bites(mistake):
+    assert not interval_draws_patients(namespace("03", mistake))
+
+
+def ideal_reader_is_right(space: dict) -> bool:
+    """Bayes' rule as a product of probabilities, for one patient at a time."""
+    rng = np.random.default_rng(9)
+    seen = {name: rng.integers(0, len(values), 40) for name, values in phantom.DESCRIPTORS.items()}
+    odds = np.full(40, phantom.PREVALENCE / (1 - phantom.PREVALENCE))
+    for name, values in seen.items():
+        benign, malignant = phantom.LIKELIHOODS[name]
+        for patient, value in enumerate(values):
+            odds[patient] *= malignant[value] / benign[value]
+    return np.allclose(space["ideal_logit"](seen), np.log(odds), rtol=1e-10)
+
+
+def test_the_ideal_reader():
+    assert ideal_reader_is_right(namespace("03"))
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        ("np.array(malignant) / np.array(benign)", "np.array(benign) / np.array(malignant)"),
+        ("np.log(phantom.PREVALENCE / (1 - phantom.PREVALENCE))", "0"),
+    ],
+    ids=["ratio upside down", "prior forgotten"],
+)
+def test_the_ideal_reader_test_bites(mistake):
+    assert not ideal_reader_is_right(namespace("03", mistake))
