@@ -435,9 +435,7 @@ def simulate(
 
     threads = torch.get_num_threads()
     try:  # batches side by side beat threads inside each small operation
-        with ThreadPoolExecutor(
-            max(2, threads), initializer=torch.set_num_threads, initargs=(1,)
-        ) as pool:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             images, masks = zip(*pool.map(one_batch, range(0, len(draws), batch)))
     finally:
         torch.set_num_threads(threads)

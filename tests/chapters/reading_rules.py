@@ -186,11 +186,23 @@ def outputs_are_compared(nb, path):
         yield f"only {len(compared)} of {len(shown)} outputs are compared, not {others}"
 
 
+def folded(cell) -> bool:
+    return bool(cell.metadata.get("jupyter", {}).get("source_hidden"))
+
+
 def cells_are_small(nb, path):
-    sizes = {c.id: len(c.source.strip().splitlines()) for c in code(nb)}
-    yield from (f"{cell}: {n} lines" for cell, n in sizes.items() if n > 25)
+    """One idea a cell. Code that only draws is folded, says so, and may be longer."""
+    sizes = {c.id: len(c.source.strip().splitlines()) for c in code(nb) if not folded(c)}
+    copied = {c.id for c in code(nb) if "copy" in tags(c)}
+    most = lambda cell: 30 if cell in copied else 25
+    yield from (f"{cell}: {n} lines" for cell, n in sizes.items() if n > most(cell))
     if sum(n > 15 for n in sizes.values()) > 0.15 * len(sizes):
         yield f"too many cells over 15 lines: {[c for c, n in sizes.items() if n > 15]}"
+    for cell in filter(folded, code(nb)):
+        if not cell.source.startswith("# draws: ") or "plots.show" not in cell.source:
+            yield f"{cell.id}: a folded cell says what it draws (# draws: ...), and only draws"
+        if len(cell.source.strip().splitlines()) > 50:
+            yield f"{cell.id}: a folded cell of over 50 lines"
 
 
 def lines_fit_the_page(nb, path):

@@ -66,6 +66,12 @@ def coding(source, times=1):
     return lambda nb: [plant(nb, new_code_cell(source)) for _ in range(times)]
 
 
+def folding(source):
+    """A mistake: a folded cell."""
+    hidden = {"jupyter": {"source_hidden": True}}
+    return lambda nb: plant(nb, new_code_cell(source, metadata=hidden))
+
+
 def replacing(old, new):
     """A mistake: other words in the template."""
     return lambda nb: replace_text(nb, old, new)
@@ -99,6 +105,12 @@ PLANTED = [
     (rules.outputs_are_compared, lambda nb: [UNCOMPARED(nb) for _ in range(9)]),
     (rules.cells_are_small, coding("x = 1\n" * 26)),
     (rules.cells_are_small, coding("x = 1\n" * 16, times=3)),
+    (rules.cells_are_small, folding("fig, axis = plt.subplots()\nplots.show(fig, 'a line')")),
+    (rules.cells_are_small, folding("# draws: nothing\nx = 1")),
+    (
+        rules.cells_are_small,
+        folding("# draws: a line\nplots.show(fig, 'a line')\n" + "x = 1\n" * 50),
+    ),
     (rules.lines_fit_the_page, coding("x = " + "1 + " * 24 + "1")),
     (rules.stated_checks_hold, printing("identical logits: False")),
     (rules.prose_before_code, coding("x = 1", times=5)),

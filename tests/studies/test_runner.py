@@ -47,14 +47,13 @@ def child(folder: Path, arguments: list[str], moment: str, pause: float) -> None
     sys.argv = ["toy.py", *arguments]
     toy = load_toy(folder)
     toy.die(moment)
-    toy.main(toy.STUDY)
+    runner.main(toy.STUDY)
 
 
 def start(folder: Path, *arguments: str, moment: str = "", pause: float = 0.0):
     """The toy study in a process of its own, which can be killed."""
-    process = multiprocessing.get_context("fork").Process(
-        target=child, args=(folder, arguments, moment, pause)
-    )
+    fork = multiprocessing.get_context("fork")
+    process = fork.Process(target=child, args=(folder, arguments, moment, pause))
     process.start()
     return process
 
@@ -134,7 +133,7 @@ def test_kills_at_any_moment(tmp_path, undisturbed):
 # ---- damaged files -------------------------------------------------------------------------------
 
 
-def notices_damage(folder: Path, key: str, file: Path, read) -> bool:
+def notices_damage(key: str, file: Path, read) -> bool:
     """Every flipped bit and every cut gives the same arrays or None, and never others."""
     good, right = file.read_bytes(), read(file, key)
     for place in np.linspace(0, len(good) - 1, 120).astype(int):
@@ -160,13 +159,13 @@ def reads_what_it_can(file, key):
         return {}
 
 
-def test_damaged_files_are_made_again(toy, monkeypatch):
+def test_damaged_files_are_made_again(toy):
     study = toy()
     runner.run(study)
     file = next((toy.folder / "studies" / "toy").glob("5_*.npz"))
     maker = cache.made_by(study.run, study.code, study.weights)
     place, key = cache.place("toy", {"x": 5}, maker)
-    assert place == file and notices_damage(toy.folder, key, file, cache.read)
+    assert place == file and notices_damage(key, file, cache.read)
     for bad in (file.read_bytes()[:100], b"", next(file.parent.glob("6_*.npz")).read_bytes()):
         file.write_bytes(bad)  # cut off, empty, the file of another cell
         before = made(toy.folder)
@@ -178,7 +177,7 @@ def test_the_damage_test_bites(toy):
     runner.run(study)
     maker = cache.made_by(study.run, study.code, study.weights)
     file, key = cache.place("toy", {"x": 5}, maker)
-    assert not notices_damage(toy.folder, key, file, reads_what_it_can)
+    assert not notices_damage(key, file, reads_what_it_can)
 
 
 # ---- recipe, code, weights -----------------------------------------------------------------------
@@ -262,9 +261,7 @@ def test_every_study_can_be_handed_to_another_process():
 
 
 def all_studies() -> list[runner.Study]:
-    names = [
-        p.stem for p in (ROOT / "studies").glob("*.py") if p.stem not in sys.builtin_module_names
-    ]
+    names = [p.stem for p in (ROOT / "studies").glob("*.py")]
     modules = [importlib.import_module(f"studies.{name}") for name in sorted(names)]
     return [module.STUDY for module in modules if hasattr(module, "STUDY")]
 
