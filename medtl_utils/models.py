@@ -1,17 +1,11 @@
-"""Source models: load, replace the head, freeze, group parameters, save and load again."""
+"""Networks from a source: replace the head, freeze, group parameters by block.
+
+Where weights come from is in `sources`; how a model is written and read, in `model_files`.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from dataclasses import asdict, dataclass
-from pathlib import Path
-
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import nn
-from torchvision import models as tv
 
 from .architectures import (  # noqa: F401
     BLOCKS,
@@ -22,73 +16,10 @@ from .architectures import (  # noqa: F401
     head_of,
     make_network,
 )
-from .checkpoint import whole_file
-from .data import DataError
-from .paths import data_folder
+from .model_files import GREY, Normalisation, load_model, save_model  # noqa: F401
+from .sources import SOURCES, ULTRASOUND_FILE, ULTRASOUND_SHA256, source_model  # noqa: F401
 
-SOURCES = ("ultrasound", "imagenet", "random")
-ULTRASOUND_FILE = "ultrasound_resnet18.safetensors"
-ULTRASOUND_SHA256 = "4515f5003672d79c904a6c206cdafa6019e97ffe8ecc4b764f1678031d47fab8"
-
-
-@dataclass(frozen=True)
-class Normalisation:
-    """How a model wants its images: (pixel / 255 - mean) / std, per channel."""
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    channels: int = 3
-
-    def __call__(self, images: torch.Tensor) -> torch.Tensor:
-        """uint8 or float (N, 1 or C, H, W), values 0..255 -> float32 (N, channels, H, W).
-
-        Grey images are repeated. Raises ValueError for another shape.
-        """
-        if images.ndim != 4 or images.shape[1] not in (1, self.channels):
-            raise ValueError(
-                f"images must have shape (N, 1 or {self.channels}, H, W); "
-                f"got {tuple(images.shape)}. Put the channels second, or use another model."
-            )
-        mean, std = (
-            torch.tensor(v, device=images.device).view(1, -1, 1, 1) for v in (self.mean, self.std)
-        )
-        return (images.float() / 255 - mean) / std  # broadcasting repeats a single grey channel
-
-
-GREY = Normalisation((0.33,) * 3, (0.25,) * 3)  # simulated ultrasound: mean and SD of its pixels
-
-
-def source_model(name: str) -> nn.Module:
-    """A ResNet-18 with the knowledge of a source task, its own head, and its `normalisation`.
-
-    `name`: "ultrasound" (ships with the course: descriptors of simulated ultrasound, see its card
-    in data/), "imagenet" (torchvision's IMAGENET1K_V1 through torchvision's own download and cache;
-    that file is a pickle, which torchvision loads) or "random" (no knowledge: what training from
-    scratch starts from; it uses torch's global random state). Raises ValueError for another name,
-    DataError where weights are missing or wrong. Nothing falls back silently.
-    He et al., "Deep residual learning", CVPR 2016.
-    """
-    if name == "ultrasound":
-        return load_model(data_folder() / ULTRASOUND_FILE, sha256=ULTRASOUND_SHA256)
-    if name == "random":
-        model = tv.resnet18()
-        model.normalisation = GREY
-        return model
-    if name == "imagenet":
-        weights = tv.ResNet18_Weights.IMAGENET1K_V1
-        file = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
-        try:
-            model = tv.resnet18(weights=weights, progress=False)
-        except Exception as error:  # no network, cut-off file, wrong hash: half a dozen types
-            raise DataError(
-                f"The ImageNet weights could not be loaded from {file} ({type(error).__name__}: "
-                f"{error}). Expected the file of {weights.url}. Download that file on a machine "
-                "with a network and put it there."
-            ) from error
-        transform = weights.transforms()
-        model.normalisation = Normalisation(tuple(transform.mean), tuple(transform.std))
-        return model
-    raise ValueError(f"Unknown source {name!r}. Choose one of: {', '.join(SOURCES)}.")
+LAST = "last"  # `freeze`: the last block below the head, whatever its name
 
 
 def replace_head(model: nn.Module, n_classes: int) -> nn.Module:
@@ -133,14 +64,15 @@ def set_batchnorm(module: nn.Module, mode: str) -> None:
 
 def freeze(
     model: nn.Module,
-    through: str | None = "layer4",
+    through: str | None = LAST,
     batchnorm: str = "frozen",
     blocks: Blocks | None = None,
 ) -> nn.Module:
     """Freeze the shared layers from the stem up to and including block `through`.
 
-    Everything above stays trainable. `through`: "stem" or "layer1" ... "layer4" in a ResNet, the
-    blocks of `blocks_of` in another network, or None to freeze no weights. `batchnorm`: see
+    Everything above stays trainable. `through`: "last", the last block below the head, in any
+    network ("layer4" in a ResNet); the name of a block, "stem" or "layer1" ... "layer4" in a
+    ResNet, those of `blocks_of` in another network; or None to freeze no weights. `batchnorm`: see
     `set_batchnorm`; it is applied to the frozen blocks (with None: to all), because
     requires_grad=False alone leaves BatchNorm's running statistics moving. `blocks`: as in
     `param_groups`. Calling it again starts afresh. Returns the same model. Raises ValueError for a
@@ -148,9 +80,12 @@ def freeze(
     """
     layout = [] if through is None else blocks_of(model, blocks)
     names = [name for name, *_ in layout[:-1]]  # the last row is the head
+    if through == LAST and names:
+        through = names[-1]
     if through is not None and through not in names:
         raise ValueError(
-            f"Cannot freeze through {through!r}. Choose one of: {', '.join(names)}, or None."
+            f"Cannot freeze through {through!r}. Choose one of: {', '.join(names)}, "
+            f"{LAST}, or None."
         )
     set_batchnorm(model, "train")
     model.requires_grad_(True)
@@ -192,76 +127,3 @@ def param_groups(
         for depth, (name, params) in enumerate(members.items())
     ]
     return [group for group in groups if group["params"]]
-
-
-def save_model(model: nn.Module, path: str | Path, half: bool = False, **about: str) -> Path:
-    """Write weights, architecture, normalisation and `about` (text) as safetensors.
-
-    `half` stores convolutions and head as float16. The file appears whole or not at all. Returns
-    the path. Loading: `load_model`. Raises ValueError for a network that could not be loaded again
-    (see `architecture_of`), or without a Normalisation; nothing is written then.
-    """
-    path = Path(path)
-    architecture, normalisation = architecture_of(model), getattr(model, "normalisation", None)
-    if not isinstance(normalisation, Normalisation):
-        raise ValueError(
-            f"The model's `normalisation` must be a Normalisation; got {normalisation!r}. Set "
-            "model.normalisation = Normalisation(mean, std) from medtl_utils.models."
-        )
-    tensors = {}
-    for name, tensor in model.state_dict().items():
-        small = tensor.ndim < 2  # BatchNorm statistics and biases: little to save, much to lose
-        tensor = tensor.half() if half and not small else tensor
-        tensors[name] = tensor.detach().cpu().contiguous()
-    metadata = {
-        "architecture": architecture,
-        "n_outputs": str(head_of(model)[1].out_features),
-        "normalisation": json.dumps(asdict(normalisation)),
-        **about,
-    }
-    if hasattr(model, "heads"):
-        metadata["heads"] = json.dumps(model.heads)
-    with whole_file(path) as part:
-        save_file(tensors, part, metadata)
-    return path
-
-
-def load_model(path: str | Path, sha256: str | None = None) -> nn.Module:
-    """Read a model written by `save_model`, in evaluation mode, as float32.
-
-    `sha256`: if given, the file must have this hash. Raises DataError, naming the file, where it is
-    missing, cut off, of another hash, or not a model of this course; ImportError where the library
-    that makes its network is not installed. No pickle is involved.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise DataError(
-            f"The model file {path} is missing. Get it again, e.g. with `git checkout -- data`."
-        )
-    if sha256 is not None:
-        found = hashlib.sha256(path.read_bytes()).hexdigest()
-        if found != sha256:
-            raise DataError(
-                f"{path} has the SHA-256 {found[:16]}…, expected {sha256[:16]}…: it is damaged or "
-                "another file. Put the original back, e.g. with `git checkout -- data`."
-            )
-    try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
-        model = make_network(metadata["architecture"], int(metadata["n_outputs"]))
-        model.load_state_dict(
-            {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
-        )
-        norm = json.loads(metadata["normalisation"])
-        model.normalisation = Normalisation(
-            tuple(norm["mean"]), tuple(norm["std"]), norm["channels"]
-        )
-    except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
-        raise DataError(
-            f"{path} is not a complete model file ({type(error).__name__}: {str(error)[:120]}). "
-            "Expected safetensors written by save_model. Save or copy it again."
-        ) from error
-    if "heads" in metadata:
-        model.heads = json.loads(metadata["heads"])
-    return model.eval()

@@ -163,8 +163,9 @@ def fit(task: Task, source: str, way: str, recipe: dict, seed: int) -> nn.Module
     else:
         if recipe["batchnorm"] == "eval":
             freeze(model, through=None, batchnorm="eval")
+        blocks = (("trunk", "trunk"), ("fc", "fc")) if source == "imagenet" else None
         lr = (
-            param_groups(model, recipe["lr"], recipe["decay"])
+            param_groups(model, recipe["lr"], recipe["decay"], blocks=blocks)
             if recipe["decay"] < 1
             else recipe["lr"]
         )

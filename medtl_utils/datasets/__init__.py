@@ -6,11 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..data import Task, check_disjoint
-from . import medmnist, phantom
+from . import busi, folder, medmnist, phantom
 
 # name -> load(name, size, n_train, seed, root), which returns a Task and has checked its files
 LOADERS: dict[str, Callable[[str, int, int | None, int, Path | None], Task]] = {
     "phantom": phantom.load,
+    "busi": busi.load,
     **dict.fromkeys(medmnist.NAMES, medmnist.load),
 }
 
@@ -24,23 +25,32 @@ def load_task(
 ) -> Task:
     """Load a task by name.
 
-    `name`: "phantom" (simulated breast ultrasound, made here, no download) or a single-label 2D
-    MedMNIST name such as "breastmnist" (downloaded once through the medmnist package unless the
-    file is there). `size`: side of the images in pixels, 16 to 512; MedMNIST images are resized
-    from the native 28, bilinear. `n_train`: labelled images in all, training and validation
-    together; both are drawn from them, about 4 : 1 (None: 600 for the phantom, the official
-    training and validation sets for MedMNIST). `seed`: draws the patients of the phantom, and
-    which n_train images are labelled. `root`: folder of the data files; default the data folder,
-    then that of downloads (see `medtl_utils.paths`). A file already there is used as it is and
-    never replaced.
+    `name`: "phantom" (simulated breast ultrasound, made here), "busi" (real breast ultrasound,
+    ships), or a single-label 2D MedMNIST name: "breastmnist" and "retinamnist" ship; the others,
+    and "breastmnist_64", "_128", "_224", are downloaded once by the medmnist package unless the
+    file is there. `size`: side of the images in pixels, 16 to 512; they are resized from the
+    stored size, bilinear, and the card says how. `n_train`: labelled images in all, training and
+    validation together; both are drawn from them, about 4 : 1 (None: 600 for the phantom, four of
+    five folds for busi, the official training and validation sets for MedMNIST). `seed`: draws
+    the patients of the phantom, and which n_train images are labelled. `root`: folder of the data
+    files; default the data folder, then that of downloads (see `medtl_utils.paths`). A file
+    already there is used as it is and never replaced.
+
+    "folder:PATH" reads images of your own, PNG, JPEG or TIFF: a folder a class, or a table
+    PATH/index.csv with the columns path,label and, where it is known, patient. See
+    `medtl_utils.datasets.folder`; `read_folder(PATH).report` tells of every file what became of it.
 
     Raises ValueError for an unknown name or an impossible size or n_train; DataError, naming the
     file, for bad data.
     """
-    if name not in LOADERS:
+    loader = folder.load if str(name).startswith(folder.PREFIX) else LOADERS.get(name)
+    if loader is None:
         several = "ChestMNIST has several labels an image, and this course handles one. "
         hint = several if name == "chestmnist" else ""
-        raise ValueError(f"Unknown task {name!r}. {hint}Choose one of: {', '.join(LOADERS)}.")
+        raise ValueError(
+            f"Unknown task {name!r}. {hint}Choose one of: {', '.join(LOADERS)}; or folder:PATH, "
+            "for images of your own."
+        )
     if not isinstance(size, int) or not 16 <= size <= 512:
         raise ValueError(f"size must be a whole number of pixels between 16 and 512; got {size!r}.")
     if n_train is not None and (not isinstance(n_train, int) or n_train < 1):
@@ -48,7 +58,7 @@ def load_task(
             "n_train must be a whole number of labelled images in all, training and validation "
             f"together, or None; got {n_train!r}."
         )
-    task = LOADERS[name](name, size, n_train, seed, None if root is None else Path(root))
+    task = loader(name, size, n_train, seed, None if root is None else Path(root))
     parts = (task.train, task.val, task._test)
     check_disjoint(*(part for part in parts if part is not None))
     if n_train is not None:

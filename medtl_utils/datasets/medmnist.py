@@ -1,6 +1,7 @@
-"""The single-label 2D sets of MedMNIST v2: downloaded by the medmnist package, hashed, checked.
+"""The single-label 2D sets of MedMNIST v2; those that do not ship are downloaded and hashed.
 
-Yang et al., "MedMNIST v2", Scientific Data 10 (2023) 41. The archives hold 28×28 pixels.
+Yang et al., "MedMNIST v2", Scientific Data 10 (2023) 41. The archives hold 28×28 pixels, those of
+MedMNIST+ 64, 128 or 224 ("breastmnist_64"). The medmnist package downloads.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from torchvision.transforms.v2 import functional as tvf
 from ..data import DataError, Split, Task
 from ..grouping import TWIN_CORRELATION, draw_labelled, find_twins, near_copies
 from ..paths import data_folder, download_folder
+from . import busi
 
 NAMES = (  # ChestMNIST has several labels an image
     "pathmnist",
@@ -31,10 +33,22 @@ NAMES = (  # ChestMNIST has several labels an image
     "organamnist",
     "organcmnist",
     "organsmnist",
+    "breastmnist_64",
+    "breastmnist_128",
+    "breastmnist_224",
 )
 POSITIVE = {"breastmnist": 0, "pneumoniamnist": 1}  # index of disease in the two-class sets
 WITH_NEAR_COPIES = ("breastmnist",)  # where we looked, and found copies of the same picture
-NATIVE = 28  # pixels
+NATIVE = 28  # pixels, where the name does not say another number
+ORIGIN = {
+    "breastmnist": "Al-Dhabyani et al., Data in Brief 28 (2020) 104863",
+    "retinamnist": "DeepDRiD (Liu et al., Patterns 3, 2022, 100512)",
+}
+FAULTS = {
+    "retinamnist": " The archive has several photographs of each patient (2,000 of 500), and the "
+    "validation set is a tenth of its training photographs: nothing is said of patients there, so "
+    "training and validation may share eyes, and results may be too good. The grades are ordered."
+}
 PARTS = ("train", "val", "test")
 COMPARABLE = 5000  # comparing more images with each other takes too long at every start
 
@@ -45,7 +59,8 @@ def load(name: str, size: int, n_train: int | None, seed: int, root: Path | None
     Otherwise training and validation are drawn from the official training set, near-copies on one
     side. The file NAME.npz lies in `root`, or in the data folder or that of downloads.
     """
-    arrays = _read(name, _find(name, root))
+    file = _find(name, root)
+    arrays = _read(name, file)
     labels = {part: arrays[f"{part}_labels"].ravel().astype(np.int64) for part in PARTS}
     sources = ("train", "val") if n_train is None else ("train",)
     copies = _near_copies(name, [arrays[f"{part}_images"] for part in sources])
@@ -62,12 +77,14 @@ def load(name: str, size: int, n_train: int | None, seed: int, root: Path | None
         groups = (None, None) if copies is None else [copies[r] for r in drawn]
         origin = f"drawn from the official training set, seed {seed}"
     twins, about_twins = _test_twins(name, arrays, labels)
+    ids, about_ids = _ids(name, file, labels)
+    base = _published(name)["base"]
 
     def split(split_name: str, part: str, chosen: np.ndarray, **more) -> Split:
         images = _resized(arrays[f"{part}_images"][chosen], size)
         own = torch.from_numpy(labels[part][chosen])
-        ids = np.array([f"{name}/{part}/{row}" for row in chosen])
-        return Split(split_name, images, own, _classes(name), POSITIVE.get(name), ids=ids, **more)
+        names = ids[part][chosen]
+        return Split(split_name, images, own, _classes(name), POSITIVE.get(base), ids=names, **more)
 
     train = split("train", *rows[0], near_copies=groups[0])
     val = split("val", *rows[1], near_copies=groups[1])
@@ -76,31 +93,77 @@ def load(name: str, size: int, n_train: int | None, seed: int, root: Path | None
         f"{len(train) + len(val)} labelled images: {len(train)} to train, {len(val)} to validate "
         f"({origin}); test: the official one."
     )
-    faults = about_twins + _about_groups(train, val)
+    faults = about_twins + _about_groups(train, val) + about_ids + FAULTS.get(base, "")
     return Task(name, train, val, _card(name, size, labelled, faults), test)
 
 
-def _classes(name: str) -> tuple[str, ...]:
+def _published(name: str) -> dict:
+    """What the medmnist package tells of a file: its INFO, with the MD5 and url of this size."""
     from medmnist import INFO
 
-    names = INFO[name]["label"]
+    base, _, side = name.partition("_")
+    info, suffix = INFO[base], f"_{side}" if side else ""
+    of_size = {what: info[f"{what}{suffix}"] for what in ("MD5", "url")}
+    return {**info, **of_size, "base": base, "side": int(side or NATIVE)}
+
+
+def _classes(name: str) -> tuple[str, ...]:
+    names = _published(name)["label"]
     return tuple(names[str(i)] for i in range(len(names)))
 
 
 def _resized(images: np.ndarray, size: int) -> torch.Tensor:
-    """uint8 (N, 28, 28) or (N, 28, 28, 3) to (N, C, size, size), bilinear."""
+    """uint8 (N, s, s) or (N, s, s, 3) to (N, C, size, size), bilinear."""
     tensor = torch.from_numpy(images)
     tensor = tensor[:, None] if tensor.ndim == 3 else tensor.permute(0, 3, 1, 2)
-    if size != NATIVE:
-        tensor = tvf.resize(tensor, [size, size], antialias=size < NATIVE)
+    side = tensor.shape[-1]
+    if size != side:
+        tensor = tvf.resize(tensor, [size, size], antialias=size < side)
     return tensor.contiguous()
+
+
+def _ids(name: str, file: Path, labels: dict) -> tuple[dict[str, np.ndarray], str]:
+    """The images' names, part -> (N,), and the card's words on them.
+
+    BreastMNIST's are those of busi, by its table: the same images at any size, under either name,
+    are known as the same. Only the published file is believed to hold them in that order.
+    """
+    info = _published(name)
+    about = ""
+    if info["base"] == "breastmnist" and _md5(file) != info["MD5"]:
+        about = " The file is not the published one: its MD5 differs."
+    elif info["base"] == "breastmnist":
+        table = busi.read_table()
+        names, group = busi.names(table), table["group"]
+        of = {part: table["breastmnist"] == part for part in PARTS}
+        shared = np.isin(group[of["test"]], group[~of["test"]]).sum()
+        about = (
+            " These are the images of the task busi, under the same names. Its table of "
+            f"near-copies, from larger images, knows more: {shared} test images have one in "
+            "training or validation."
+        )
+        return {part: names[rows] for part, rows in of.items()}, about
+    rows = {part: range(len(labels[part])) for part in PARTS}
+    return {part: np.array([f"{name}/{part}/{r}" for r in rows[part]]) for part in PARTS}, about
+
+
+def _md5(file: Path) -> str | None:
+    return hashlib.md5(file.read_bytes()).hexdigest() if file.is_file() else None
 
 
 def _near_copies(name: str, images: list[np.ndarray]) -> np.ndarray | None:
     """Groups of near-copies among the images that training and validation are taken from."""
     n = sum(map(len, images))
-    known = name in WITH_NEAR_COPIES and n <= COMPARABLE
-    return near_copies(np.concatenate(images)) if known else None
+    known = _published(name)["base"] in WITH_NEAR_COPIES and n <= COMPARABLE
+    return near_copies(_compared(*images)) if known else None
+
+
+def _compared(*images: np.ndarray) -> np.ndarray:
+    """Images as they are compared: at 28 pixels, for which the threshold was chosen."""
+    together = _resized(np.concatenate(images), images[0].shape[1])
+    if together.shape[-1] == NATIVE:
+        return together.numpy()
+    return torch.nn.functional.interpolate(together.float(), size=NATIVE, mode="area").numpy()
 
 
 def _about_groups(train: Split, val: Split) -> str:
@@ -116,34 +179,36 @@ def _about_groups(train: Split, val: Split) -> str:
 
 def _test_twins(name: str, arrays: dict, labels: dict) -> tuple[np.ndarray | None, str]:
     """Which test images have a near-copy in training or validation, and the card's words on it."""
-    if name not in WITH_NEAR_COPIES:
+    base = _published(name)["base"]
+    if base not in WITH_NEAR_COPIES:
         return None, ""
-    seen = np.concatenate([arrays["train_images"], arrays["val_images"]])
+    seen = _compared(arrays["train_images"], arrays["val_images"])
     seen_labels = np.concatenate([labels["train"], labels["val"]])
-    found = find_twins(arrays["test_images"], seen)
+    found = find_twins(_compared(arrays["test_images"]), seen)
     twins = found >= 0
     other = int((seen_labels[found] != labels["test"])[twins].sum())
-    free_positive = int((labels["test"] == POSITIVE[name])[~twins].sum())
+    free_positive = int((labels["test"] == POSITIVE[base])[~twins].sum())
     return twins, (
         f" Of the {len(found)} official test images, {twins.sum()} correlate above "
         f"{TWIN_CORRELATION} with a training or validation image ({other} of them with the other "
         "label): split.twins marks them. Report the official test set, so that it can be compared, "
         f"and the {(~twins).sum()} twin-free images ({free_positive} "
-        f"{_classes(name)[POSITIVE[name]]}), which is what to believe."
+        f"{_classes(name)[POSITIVE[base]]}), which is what to believe."
     )
 
 
 def _card(name: str, size: int, labelled: str, faults: str) -> str:
-    from medmnist import INFO
-
-    info, classes = INFO[name], _classes(name)
+    info, classes = _published(name), _classes(name)
+    base, side = info["base"], info["side"]
     what = info["description"].split(".")[0].strip()
     numbered = ", ".join(f"{i} = {c}" for i, c in enumerate(classes))
-    positive = f"; positive: {classes[POSITIVE[name]]}" if name in POSITIVE else ""
+    positive = f"; positive: {classes[POSITIVE[base]]}" if base in POSITIVE else ""
+    origin = f"; images: {ORIGIN[base]}" if base in ORIGIN else ""
+    how = "as stored" if size == side else "bilinear" + ", antialiased" * (size < side)
     return (
         f"{name}: {what}. Classes: {numbered}{positive}.\n"
-        f"Native size {NATIVE}×{NATIVE}, shown at {size}×{size} (bilinear). {labelled}\n"
-        "Source: MedMNIST v2 (Yang et al., Scientific Data 10, 2023, 41). Licence: "
+        f"Native size {side}×{side}, shown at {size}×{size} ({how}). {labelled}\n"
+        f"Source: MedMNIST v2 (Yang et al., Scientific Data 10, 2023, 41){origin}. Licence: "
         f"{info['license']}. Known faults: no patient identifiers, so no patient-level claim can "
         f"be made.{faults}"
     )
@@ -163,16 +228,17 @@ def _download(name: str, folder: Path) -> None:
     """Fetch NAME.npz by the medmnist package; the file appears only if its MD5 is as published."""
     import medmnist
 
-    info, file = medmnist.INFO[name], folder / f"{name}.npz"
+    info, file = _published(name), folder / f"{name}.npz"
+    package_set = getattr(medmnist, info["python_class"])
     folder.mkdir(parents=True, exist_ok=True)
     print(f"Downloading {name}.npz through the medmnist package ...", flush=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as scratch:
         fresh, failure = Path(scratch) / f"{name}.npz", None
         try:
-            getattr(medmnist, info["python_class"])(split="train", root=scratch, download=True)
+            package_set(split="train", root=scratch, download=True, size=info["side"])
         except Exception as error:  # the package turns all into RuntimeError; the context has it
             failure = error.__context__ or error
-        found = hashlib.md5(fresh.read_bytes()).hexdigest() if fresh.is_file() else None
+        found = _md5(fresh)
         if found is not None and found != info["MD5"]:
             raise DataError(
                 f"The download of {file.name} has the MD5 {found}, expected {info['MD5']}: it was "
@@ -191,11 +257,10 @@ def _download(name: str, folder: Path) -> None:
 
 def _read(name: str, file: Path) -> dict[str, np.ndarray]:
     """The six arrays of a MedMNIST file, checked against the published counts."""
-    from medmnist import INFO
-
+    info = _published(name)
     remedy = (
         f"Move the file away and call load_task({name!r}) with a network, or put the original from "
-        f"{INFO[name]['url']} there."
+        f"{info['url']} there."
     )
     broken = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zipfile.zlib.error)
     try:
@@ -207,7 +272,7 @@ def _read(name: str, file: Path) -> dict[str, np.ndarray]:
             f"MedMNIST file. {remedy}"
         ) from error
     for part in PARTS:
-        fault = _fault(part, arrays[f"{part}_images"], arrays[f"{part}_labels"], INFO[name])
+        fault = _fault(part, arrays[f"{part}_images"], arrays[f"{part}_labels"], info)
         if fault:
             raise DataError(f"{file}: {fault}. {remedy}")
     return arrays
@@ -216,7 +281,7 @@ def _read(name: str, file: Path) -> dict[str, np.ndarray]:
 def _fault(part: str, images: np.ndarray, labels: np.ndarray, info: dict) -> str | None:
     """What is wrong with one part of a file, or None."""
     n, last = info["n_samples"][part], len(info["label"]) - 1
-    shape = (n, NATIVE, NATIVE) if info["n_channels"] == 1 else (n, NATIVE, NATIVE, 3)
+    shape = (n, info["side"], info["side"]) + (3,) * (info["n_channels"] == 3)
     if not np.issubdtype(images.dtype, np.number) or not np.isfinite(images).all():
         return f"{part}_images holds values that are not finite numbers (NaN or infinite)"
     if images.shape != shape or images.dtype != np.uint8:

@@ -187,8 +187,17 @@ class Lab:
     # ---- run ---------------------------------------------------------------------------------
 
     def run_all(self) -> None:
-        self.page.get_by_role("menuitem", name="Run", exact=True).first.click()
-        self.page.locator("#jp-mainmenu-run").get_by_text("Run All Cells", exact=True).click()
+        """Run All Cells of a notebook without prompts, once its kernel is there.
+
+        JupyterLab forgets the order where it comes too early: then it is given again.
+        """
+        self.page.get_by_text("| Idle").first.wait_for(timeout=120_000)
+        for _ in range(3):
+            self.page.get_by_role("menuitem", name="Run", exact=True).first.click()
+            menu = self.page.locator("#jp-mainmenu-run")
+            menu.get_by_text("Run All Cells", exact=True).click()
+            if self.wait(HAS_BEGUN, None, 15):
+                return
 
     def run_problems(
         self, word: str, widgets: int, seconds: float = 900, patience: float = 20
@@ -217,6 +226,8 @@ BROKEN_IMAGES = """() => [...document.querySelectorAll('.jp-Notebook img')]
 TOO_WIDE = """() => [...document.querySelectorAll('.jp-OutputArea-output, .jp-RenderedMarkdown')]
     .filter(e => e.scrollWidth > e.clientWidth + 2)
     .map(e => `${e.scrollWidth} of ${e.clientWidth} points: ${e.textContent.slice(0, 100)}`)"""
+HAS_BEGUN = """() => [...document.querySelectorAll('.jp-InputPrompt')]
+    .some(e => /[*\\d]/.test(e.textContent))"""
 LAST_WORD_OR_ERROR = """([word, error]) => document.querySelector(error) !== null
     || [...document.querySelectorAll('.jp-OutputArea-output')]
        .some(e => e.textContent.includes(word))"""

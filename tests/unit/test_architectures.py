@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import nn
 from torchvision import models as tv
 
-from medtl_utils import architectures, models
+from medtl_utils import architectures, model_files, models
 from medtl_utils.architectures import (
     ARCHITECTURES,
     architecture_of,
@@ -48,7 +48,7 @@ def test_every_architecture_is_saved_under_its_own_name(tmp_path, name):
 
 def test_the_architecture_test_bites(tmp_path, monkeypatch):
     """Planted mistake: every network is called resnet18."""
-    monkeypatch.setattr(models, "architecture_of", lambda model: "resnet18")
+    monkeypatch.setattr(model_files, "architecture_of", lambda model: "resnet18")
     path = save_model(network("resnet34"), tmp_path / "m.safetensors")
     with pytest.raises(DataError, match="m.safetensors is not a complete model file"):
         load_model(path)
@@ -130,7 +130,9 @@ def test_asking_for_the_architecture_draws_no_random_number():
 def test_a_network_of_timm_without_timm_names_the_install_line(tmp_path, monkeypatch):
     path = save_model(network("tf_efficientnet_lite0"), tmp_path / "m.safetensors")
     monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(ImportError, match="needs the package timm. Run: pip install 'timm"):
+    with pytest.raises(
+        ImportError, match="needs the package timm. Run: pip install .medtl-utils.imagenet."
+    ):
         load_model(path)
 
 
@@ -181,8 +183,19 @@ def test_frozen_is_frozen_in_other_networks(name):
     assert held_still(name, FEATURES[name])
     assert not held_still(name, FEATURES[name], batchnorm="train")  # planted: statistics move
     assert not held_still(name, "stem")  # planted: too little is frozen
-    with pytest.raises(ValueError, match=f"Choose one of: stem, .*{FEATURES[name]}, or None"):
+    with pytest.raises(ValueError, match=f"Choose one of: stem, .*{FEATURES[name]}, last, or None"):
         freeze(network(name), through="block77")
+
+
+@pytest.mark.parametrize("name", FEATURES)
+def test_by_default_all_below_the_head_is_frozen(name):
+    model = freeze(network(name))
+    head = head_of(model)[0]
+    assert trainable(model) == {f"{head}.weight", f"{head}.bias"}
+    assert trainable(freeze(network(name), through="stem")) > trainable(model)  # planted: less
+    if name != "resnet50":  # the name of a ResNet's block is never taken for another one
+        with pytest.raises(ValueError, match="Cannot freeze through 'layer4'"):
+            freeze(network(name), through="layer4")
 
 
 def sequential():
@@ -206,6 +219,7 @@ def test_an_unknown_network_never_gets_one_rate_in_silence():
         ("head", 2),
     ]
     assert [g["lr"] for g in groups] == pytest.approx([0.01, 0.1, 1.0])
+    assert trainable(freeze(model, blocks=blocks)) == {"head.weight", "head.bias"}
     freeze(model, through="stem", blocks=blocks)
     assert trainable(model) == {"features.1.weight", "features.1.bias", "head.weight", "head.bias"}
     for wrong in (blocks[1:], (*blocks, ("more", "features.2"))):

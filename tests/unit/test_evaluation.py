@@ -212,7 +212,9 @@ def test_report_quotes_level_and_openings(monkeypatch, tmp_path):
     task.open_test("again", reopen=True)
     result = evaluate(scores, split, n_boot=50)
     text = report(result, split, task)
-    assert "opened 2 time(s) in this run: 1. final; 2. again" in text and "never opened before" in text
+    assert (
+        "opened 2 time(s) in this run: 1. final; 2. again" in text and "never opened before" in text
+    )
     assert "95 % intervals: BCa" in text and "balanced accuracy" in text
     later = Task("mine", split, split, "", split)
     later.open_test("once more")

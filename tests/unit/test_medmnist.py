@@ -210,12 +210,14 @@ def test_files_are_looked_for_where_they_ship_then_where_they_are_downloaded(tmp
     monkeypatch.setattr(medmnist, "data_folder", lambda: ships)
     monkeypatch.setattr(medmnist, "download_folder", lambda: downloads)
 
-    def store(self):
-        np.savez(f"{self.root}/breastmnist.npz", **fake_breast())
-        content = open(f"{self.root}/breastmnist.npz", "rb").read()
-        package.INFO["breastmnist"]["MD5"] = hashlib.md5(content).hexdigest()
+    np.savez(tmp_path / "original.npz", **fake_breast())
+    content = (tmp_path / "original.npz").read_bytes()
+    monkeypatch.setitem(package.INFO["breastmnist"], "MD5", hashlib.md5(content).hexdigest())
 
-    monkeypatch.setitem(package.INFO, "breastmnist", dict(package.INFO["breastmnist"]))
+    def store(self):
+        with open(f"{self.root}/breastmnist.npz", "wb") as file:
+            file.write(content)
+
     monkeypatch.setattr(package.BreastMNIST, "download", store)
     load_task("breastmnist", size=28)
     assert [f.name for f in downloads.iterdir()] == ["breastmnist.npz"] and not ships.exists()

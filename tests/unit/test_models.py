@@ -1,11 +1,9 @@
-"""Source models: the known counts, what frozen means, groups, and files that are damaged."""
+"""Networks: the known counts, what frozen means, groups, and files that are damaged."""
 
 import pytest
 import torch
 from torch import nn
-from torchvision import models as tv
 
-from medtl_utils import models
 from medtl_utils.data import DataError
 from medtl_utils.models import (
     Normalisation,
@@ -16,7 +14,6 @@ from medtl_utils.models import (
     save_model,
     source_model,
 )
-from tests.conftest import ROOT
 
 
 def count(model):
@@ -30,69 +27,6 @@ def images(n=8):
 def test_parameter_counts():
     assert count(source_model("random")) == 11_689_512
     assert count(replace_head(source_model("random"), 2)) == 11_177_538
-
-
-def test_ultrasound_source_ships_and_is_checked():
-    model = source_model("ultrasound")
-    assert (
-        model.fc.out_features == 18
-        and sum(model.heads["sizes"].values()) == 18
-        and not model.training
-    )
-    assert "malignant" not in str(model.heads)
-    file = ROOT / "data" / models.ULTRASOUND_FILE
-    assert file.stat().st_size < 24e6
-    assert model.normalisation.channels == 3
-
-
-def test_ultrasound_source_names_descriptors():
-    """On simulated patients it never saw, it beats the most frequent value of every descriptor."""
-    from medtl_utils.phantom import simulate_source
-    from studies.pretrain import HEADS, SourceNet, accuracies
-
-    pictures, _, targets = simulate_source(20_000_000, 400)
-    net = SourceNet()
-    net.trunk = source_model("ultrasound")
-    found = accuracies(net, pictures, targets)
-    lesions = targets[targets[:, 6] == 1]
-    for column, name in enumerate(HEADS):
-        values = targets[:, 6] if name == "lesion" else lesions[:, column]
-        most_frequent = float(torch.bincount(values).max()) / len(values)
-        assert found[name] > most_frequent + (0.05 if name == "lesion" else 0.12), name
-
-
-@pytest.mark.parametrize("name", ["Ultrasound", "resnet50", ""])
-def test_unknown_source_lists_the_names(name):
-    with pytest.raises(ValueError, match="ultrasound, imagenet, random"):
-        source_model(name)
-
-
-def test_wrong_or_cut_off_weights_are_refused_by_name(tmp_path, monkeypatch):
-    monkeypatch.setattr(models, "data_folder", lambda: tmp_path)
-    with pytest.raises(DataError, match="ultrasound_resnet18.safetensors is missing"):
-        source_model("ultrasound")
-    content = (ROOT / "data" / models.ULTRASOUND_FILE).read_bytes()
-    for wrong in (content[:-1], content[:1000], b"", content[:-4] + b"abcd"):
-        (tmp_path / models.ULTRASOUND_FILE).write_bytes(wrong)
-        with pytest.raises(DataError, match="ultrasound_resnet18.safetensors has the SHA-256"):
-            source_model("ultrasound")
-        assert (tmp_path / models.ULTRASOUND_FILE).read_bytes() == wrong
-
-
-def test_imagenet_through_torchvisions_cache(tmp_path, monkeypatch):
-    """A file that torchvision finds in its cache is used; a missing or broken one is named."""
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    cache = tmp_path / "checkpoints" / "resnet18-f37072fd.pth"
-    cache.parent.mkdir()
-    torch.manual_seed(3)
-    net = tv.resnet18()
-    torch.save(net.state_dict(), cache)
-    model = source_model("imagenet")
-    assert torch.equal(model.conv1.weight, net.conv1.weight) and count(model) == 11_689_512
-    assert model.normalisation.mean == (0.485, 0.456, 0.406)
-    cache.write_bytes(cache.read_bytes()[:1000])
-    with pytest.raises(DataError, match="resnet18-f37072fd.pth.*put it there"):
-        source_model("imagenet")
 
 
 def test_replace_head():
@@ -127,6 +61,7 @@ def frozen_is_frozen(make_frozen) -> bool:
 
 def test_frozen_buffers_are_bit_identical():
     assert frozen_is_frozen(lambda m: freeze(m, through="layer4", batchnorm="frozen"))
+    assert frozen_is_frozen(freeze)  # the default: all below the head
 
 
 def test_the_freezing_test_bites():

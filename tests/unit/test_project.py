@@ -191,16 +191,21 @@ def test_every_public_name_has_a_docstring_and_is_shown():
         }, f"{name} is in no notebook"
 
 
+# the one pickle that is read: ImageNet weights of a package, hashed first, weights only
+PICKLE = {"sources.py": 'torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)'}
+
+
 def test_no_pickle_is_loaded():
     for path in (ROOT / "medtl_utils").rglob("*.py"):
-        source = path.read_text()
+        source = path.read_text().replace(PICKLE.get(path.name, "\0"), "", 1)
         assert (
             "torch.load(" not in source
             and "import pickle" not in source
             and "allow_pickle=True" not in source
         ), path.name
-        for call in re.findall(r"np\.load\([^)]*\)", source):
-            assert "allow_pickle=False" in call, f"{path.name}: {call}"
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "np.load":
+                assert "allow_pickle=False" in ast.unparse(node), f"{path.name}: {node.lineno}"
 
 
 def test_headline_numbers_are_the_tables():

@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from medtl_utils.datasets import shipped
 from tests.conftest import ROOT, THREADS
+
+WHEEL = 45e6  # bytes
 
 
 def run(*command, cwd: Path, env: dict[str, str] | None = None) -> str:
@@ -62,7 +65,9 @@ def small_example() -> str:
     return code
 
 
-def test_the_readmes_example_runs_from_the_wheel(fresh, tmp_path):
+@pytest.fixture
+def homeless(tmp_path) -> tuple[Path, Path, dict[str, str]]:
+    """An empty home, an empty folder to work in, and an environment without a network."""
     home, empty = tmp_path / "home", tmp_path / "empty"
     home.mkdir()
     empty.mkdir()
@@ -70,7 +75,11 @@ def test_the_readmes_example_runs_from_the_wheel(fresh, tmp_path):
     env = {k: v for k, v in os.environ.items() if k not in mine} | THREADS
     env |= {"HOME": str(home), "USERPROFILE": str(home), "LOCALAPPDATA": str(home / "local")}
     env |= {f"XDG_{k}_HOME": str(home / k.lower()) for k in ("CACHE", "DATA", "STATE", "CONFIG")}
-    env |= {"PYTHONPATH": str(ROOT / "tests" / "offline")}  # cuts the network
+    return home, empty, env | {"PYTHONPATH": str(ROOT / "tests" / "offline")}  # cuts the network
+
+
+def test_the_readmes_example_runs_from_the_wheel(fresh, homeless):
+    home, empty, env = homeless
     before = listing(fresh.parents[1])
     code = "import medtl_utils\nprint(medtl_utils.__file__)\n" + small_example()
     said = run(fresh, "-c", code, cwd=empty, env=env)
@@ -84,6 +93,41 @@ def test_the_readmes_example_runs_from_the_wheel(fresh, tmp_path):
     if sys.platform == "linux":
         assert caches == {home / "cache" / "medtl_utils"}
         assert made["test_openings.jsonl"] == home / "state" / "medtl_utils"
+
+
+REAL = """
+from medtl_utils import load_task
+from medtl_utils.datasets.breast_lesions_usg import load_breast_descriptors
+for name in ("busi", "breastmnist", "retinamnist"):
+    task = load_task(name, size=32)
+    print(name, len(task.train), len(task.val), len(task.open_test("a try")), task.positive)
+print(load_task("busi", n_train=50).train.masks.shape[1:], len(load_breast_descriptors()["age"]))
+"""
+
+
+def test_real_data_are_loaded_from_the_wheel(fresh, homeless):
+    home, empty, env = homeless
+    before = listing(fresh.parents[1])
+    said = run(fresh, "-c", REAL, cwd=empty, env=env).splitlines()
+    assert said == [
+        "busi 468 156 156 1",
+        "breastmnist 546 78 156 0",
+        "retinamnist 1080 120 400 None",
+        "torch.Size([64, 64]) 256",
+    ]
+    assert changed(before, listing(fresh.parents[1])) == set(), "written into the installed package"
+    assert list(empty.iterdir()) == []
+    files = {file.name for file in home.rglob("*") if file.is_file()}
+    assert "test_openings.jsonl" in files and not [f for f in files if f.endswith(".npz")]
+
+
+def test_the_wheel_carries_every_data_file_and_its_notice(fresh):
+    data = next(fresh.parents[1].glob("**/medtl_utils/data"))
+    carried = {file.name for file in data.iterdir()}
+    weights = {"ultrasound_resnet18.safetensors"}
+    assert carried == set(shipped.SHA256) | {"NOTICE.md"} | weights
+    (wheel,) = fresh.parents[2].glob("*.whl")
+    assert wheel.stat().st_size < WHEEL
 
 
 def test_a_written_file_would_be_seen(tmp_path):

@@ -1,0 +1,214 @@
+"""Image files of strangers: which files are images, which are masks, and one image read safely.
+
+Only Pillow's PNG, JPEG and TIFF decoders are used, and never before the header was checked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import re
+import unicodedata
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from ..data import DataError
+
+ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+FORMATS = ("PNG", "JPEG", "TIFF")
+MAX_PIXELS = 50_000_000
+MAX_BYTES = 400_000_000
+MAX_FILES = 200_000
+SYSTEM_NAMES = ("__macosx", "thumbs.db", "desktop.ini")
+MASK = re.compile(r"(?P<image>.+?)[ _-]+mask(?:[ _-]*\d+)?", re.IGNORECASE | re.DOTALL)
+
+HIDDEN = "hidden or system file"
+LINK_OUT = "link that leads out of the folder"
+FOLDER_LINK = "link to a folder: not followed"
+NOT_A_FILE = "no regular file"
+UNREADABLE = "cannot be opened: no permission, or gone"
+TOO_LARGE = "more than 400 MB: save it smaller"
+TOO_MANY_PIXELS = "more than 50 megapixels: save it smaller"
+NO_IMAGE = "not PNG, JPEG or TIFF inside, whatever its name says"
+DAMAGED = "truncated or damaged: copy it again from the original"
+FRAMES = "several frames: save one frame a file"
+SIXTEEN_BIT = "16 bit or more a channel: save it with 8 bits"
+COLOURS = "neither grey nor RGB: save it as 8-bit grey or RGB"
+TRANSPARENT = "partly transparent: save it without transparency"
+OTHER_SIZE = "mask of another size than its image"
+
+
+class Refused(Exception):
+    """A file that is not taken; the text is the reason, the same for all files of one kind."""
+
+
+def list_files(root: Path) -> tuple[dict[str, Path], dict[str, str]]:
+    """All files below a folder: (name -> path of what may be read, name -> reason for the rest).
+
+    Names are relative to `root`, with "/" and composed Unicode characters, and sorted: nothing
+    depends on the order on disk. Folders of other programs and links to folders are not entered.
+    Raises DataError where there are more than 200,000 files.
+    """
+    found, skipped = {}, {}
+
+    def cannot_enter(error: OSError) -> None:
+        skipped[_plain_name(Path(error.filename), root)] = UNREADABLE
+
+    for folder, subfolders, files in os.walk(root, onerror=cannot_enter):
+        entries = [(Path(folder) / name, name in subfolders) for name in [*subfolders, *files]]
+        subfolders[:] = [n for n in subfolders if not is_hidden(n)]  # os.walk enters no links
+        for path, is_folder in entries:
+            name = _plain_name(path, root)
+            if reason := _reason_to_skip(path, is_folder, root):
+                skipped[name] = reason
+            elif not is_folder:
+                found[name] = path
+        if len(found) + len(skipped) > MAX_FILES:
+            raise DataError(
+                f"{root} holds more than {MAX_FILES:,} files. Name the folder that has one folder "
+                "a class, or an index.csv, and nothing else."
+            )
+    return in_order(found), skipped
+
+
+def in_order(files: dict) -> dict:
+    """The same entries, sorted by name."""
+    return dict(sorted(files.items()))
+
+
+def _plain_name(path: Path, root: Path) -> str:
+    """The name below `root`; macOS writes é as two characters, other systems as one."""
+    name = unicodedata.normalize("NFC", path.relative_to(root).as_posix())
+    return name.encode("utf-8", "backslashreplace").decode()  # names that are no Unicode
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a name is that of a hidden file, or of what macOS and Windows leave behind."""
+    return name.startswith(".") or name.lower() in SYSTEM_NAMES
+
+
+def _reason_to_skip(path: Path, is_folder: bool, root: Path) -> str | None:
+    if is_hidden(path.name):
+        return HIDDEN
+    try:
+        is_link, target = path.is_symlink(), path.resolve(strict=True)
+        if is_link and not target.is_relative_to(root.resolve()):
+            return LINK_OUT
+        if is_folder:
+            return FOLDER_LINK if is_link else None
+        return None if path.is_file() else NOT_A_FILE  # opening a pipe would wait for ever
+    except (OSError, RuntimeError):  # RuntimeError: a ring of links, before Python 3.13
+        return UNREADABLE
+
+
+def is_image(name: str) -> bool:
+    """Whether the ending is that of PNG, JPEG or TIFF, in small or capital letters."""
+    return name.lower().endswith(ENDINGS)
+
+
+def without_ending(name: str) -> str:
+    return name.rsplit(".", 1)[0]
+
+
+def image_of_mask(name: str) -> str | None:
+    """For "a/NAME_mask.png", "a/NAME_mask_1.png" and the like "a/NAME"; None for other names."""
+    match = MASK.fullmatch(without_ending(name))
+    return match["image"] if match and is_image(name) else None
+
+
+def read_image(path: Path, size: int) -> tuple[np.ndarray, tuple[int, int], str]:
+    """One image as uint8 (size, size), or (size, size, 3) if it has colours.
+
+    Also its native width and height, and the first 12 hex digits of the SHA-256 of its file.
+    The largest square in the centre is resized (bicubic, antialiased). Turned as its EXIF entry
+    says. Raises Refused.
+    """
+    content = _content(path)
+    image = _decoded(content, _as_grey_or_rgb)
+    pixels = np.asarray(_square(image).resize((size, size), Image.Resampling.BICUBIC))
+    if pixels.ndim == 3 and (pixels == pixels[..., :1]).all():
+        pixels = pixels[..., 0]
+    return pixels, image.size, hashlib.sha256(content).hexdigest()[:12]
+
+
+def read_mask(path: Path, size: int, native: tuple[int, int]) -> np.ndarray:
+    """A mask as bool (size, size), cut and resized as its image (bilinear, then half).
+
+    Bright pixels (above 127) are the lesion; where there are none, and the file is no JPEG, all
+    pixels above 0: some programs write 0 and 1. Raises Refused, also where width and height are
+    not those of the image, `native`.
+    """
+    image = _decoded(_content(path), lambda image: image.convert("L"))
+    if image.size != native:
+        raise Refused(OTHER_SIZE)
+    brightest = image.getextrema()[1]
+    above = 127 if brightest > 127 or path.suffix.lower() in (".jpg", ".jpeg") else 0
+    image = image.point([255 * (value > above) for value in range(256)])
+    resized = _square(image).resize((size, size), Image.Resampling.BILINEAR)
+    return np.asarray(resized) > 127
+
+
+def _content(path: Path) -> bytes:
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise Refused(TOO_LARGE)
+        return path.read_bytes()
+    except OSError as error:
+        raise Refused(UNREADABLE) from error
+
+
+def _decoded(content: bytes, convert) -> Image.Image:
+    """The image in memory, after its header was checked; `convert` gives the mode that is used."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of Pillow: we refuse, or read without a word
+            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+                _check_header(image, content)
+                return convert(ImageOps.exif_transpose(image))
+    except Refused:
+        raise
+    except Image.DecompressionBombError as error:
+        raise Refused(TOO_MANY_PIXELS) from error
+    except UnidentifiedImageError as error:
+        raise Refused(NO_IMAGE) from error
+    except Exception as error:  # decoders raise many kinds of errors on damaged files
+        raise Refused(DAMAGED) from error
+
+
+def _check_header(image: Image.Image, content: bytes) -> None:
+    """Raise Refused before any pixel is decoded."""
+    if image.width * image.height > MAX_PIXELS:
+        raise Refused(TOO_MANY_PIXELS)
+    if getattr(image, "is_animated", False):
+        raise Refused(FRAMES)
+    bits = (8,)
+    if image.format == "PNG":
+        bits = (content[24],)  # Pillow turns 16-bit RGB into 8 bits silently
+    elif image.format == "TIFF":
+        bits = image.tag_v2.get(258, (1,))
+    if max(bits) > 8 or image.mode[0] in "IF":
+        raise Refused(SIXTEEN_BIT)
+
+
+def _as_grey_or_rgb(image: Image.Image) -> Image.Image:
+    """Mode L or RGB; an alpha channel is dropped where it hides nothing."""
+    if image.mode == "P":
+        image = image.convert("RGBA" if "transparency" in image.info else "RGB")
+    if image.mode in ("LA", "RGBA"):
+        if image.getchannel("A").getextrema()[0] < 255:
+            raise Refused(TRANSPARENT)
+        return image.convert(image.mode[:-1])
+    if image.mode not in ("1", "L", "RGB"):
+        raise Refused(COLOURS)
+    return image.convert("L") if image.mode == "1" else image
+
+
+def _square(image: Image.Image) -> Image.Image:
+    """The largest square in the centre."""
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    return image.crop((left, top, left + side, top + side))
