@@ -32,7 +32,7 @@ def pytest_collection_modifyitems(items):
     """Real-data tests say why they are skipped; `check` is set; executed notebooks come last."""
     for item in items:
         if "real_data" in item.keywords and not BREAST.is_file():
-            reason = "data/breastmnist.npz is not there: make run TASK=breastmnist downloads it"
+            reason = "data/breastmnist.npz is not there: git checkout -- data/breastmnist.npz"
             item.add_marker(pytest.mark.skip(reason=reason))
         if CHECK.search(item.nodeid) and "slow" not in item.keywords:
             item.add_marker(pytest.mark.check)

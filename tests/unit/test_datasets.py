@@ -127,7 +127,7 @@ def test_a_data_set_is_one_line(monkeypatch):
 
 @pytest.mark.parametrize("name", ["nonsense", "chestmnist", "organmnist3d", "", "Phantom"])
 def test_unknown_task_lists_the_names(name):
-    with pytest.raises(ValueError, match="phantom, pathmnist.*organsmnist"):
+    with pytest.raises(ValueError, match="phantom, busi, pathmnist.*organsmnist.*folder:PATH"):
         load_task(name)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from medtl_utils.data import DataError, near_copies
-from medtl_utils.datasets import load_task, medmnist
+from medtl_utils.datasets import load_task, medmnist, medmnist_files
 from tests.conftest import BREAST, make_split
 
 
@@ -207,8 +207,8 @@ def test_cards_say_where_nobody_looked(monkeypatch):
 
 def test_files_are_looked_for_where_they_ship_then_where_they_are_downloaded(tmp_path, monkeypatch):
     ships, downloads = tmp_path / "ships", tmp_path / "downloads"
-    monkeypatch.setattr(medmnist, "data_folder", lambda: ships)
-    monkeypatch.setattr(medmnist, "download_folder", lambda: downloads)
+    monkeypatch.setattr(medmnist_files, "data_folder", lambda: ships)
+    monkeypatch.setattr(medmnist_files, "download_folder", lambda: downloads)
 
     np.savez(tmp_path / "original.npz", **fake_breast())
     content = (tmp_path / "original.npz").read_bytes()

@@ -5,18 +5,21 @@ import hashlib
 import medmnist as package
 import numpy as np
 import pytest
+from PIL import Image
 
 from medtl_utils.data import DataError
-from medtl_utils.datasets import load_task, medmnist
+from medtl_utils.datasets import load_task, medmnist, medmnist_files
 from tests.conftest import BREAST
 from tests.unit.test_medmnist import with_near_copies
+
+PARTS = ("train", "val", "test")
+IMAGES = ("train_images", "val_images", "test_images")
 
 
 def enlarged(side: int) -> dict[str, np.ndarray]:
     """The made-up BreastMNIST with each pixel repeated; `side` is a multiple of 28."""
-    arrays = with_near_copies()
-    twice = lambda x: np.repeat(np.repeat(x, side // 28, axis=1), side // 28, axis=2)
-    return {k: twice(v) if k.endswith("images") else v for k, v in arrays.items()}
+    repeat = lambda x: np.repeat(np.repeat(x, side // 28, axis=1), side // 28, axis=2)
+    return {k: repeat(v) if k.endswith("images") else v for k, v in with_near_copies().items()}
 
 
 def publish(monkeypatch, side: int, content: bytes) -> list:
@@ -43,11 +46,6 @@ def test_medmnist_plus_is_downloaded_hashed_and_kept(tmp_path, monkeypatch):
     assert [f.name for f in (tmp_path / "data").iterdir()] == asked
     assert "Native size 224×224, shown at 56×56 (bilinear, antialiased)" in task.card
     assert "are on one side" in task.card and task.positive == 0
-    np.savez(tmp_path / "breastmnist.npz", **with_near_copies())
-    small = load_task("breastmnist", size=28, n_train=200, root=tmp_path)
-    same_rows = lambda a, b: [i.split("/")[1:] for i in a.ids] == [i.split("/")[1:] for i in b.ids]
-    assert same_rows(task.train, small.train) and same_rows(task.val, small.val)
-    assert np.array_equal(task._test.twins, small._test.twins)
     load_task("breastmnist_224", size=28, root=tmp_path / "data")
     assert len(asked) == 1, "the file that is there is used"
 
@@ -68,25 +66,43 @@ def test_medmnist_plus_with_a_wrong_hash_or_of_another_size(tmp_path, monkeypatc
 @pytest.mark.parametrize("side", [64, 128, 224])
 def test_the_package_still_publishes_each_size(side):
     """Its names for hash and address, as they are used here, and another file a size."""
-    info = medmnist._published(f"breastmnist_{side}")
+    info = medmnist_files.published(f"breastmnist_{side}")
     assert info["side"] == side and f"breastmnist_{side}.npz" in info["url"]
-    assert len(info["MD5"]) == 32 and info["MD5"] != medmnist._published("breastmnist")["MD5"]
+    assert len(info["MD5"]) == 32 and info["MD5"] != medmnist_files.published("breastmnist")["MD5"]
 
 
 @pytest.mark.real_data
 def test_only_the_published_file_has_busis_names(tmp_path, monkeypatch):
-    """Planted: the real images with repeated pixels, first unknown, then as if published."""
+    """Planted: busi's images at 64 px stand for the file, at first unknown, then as published."""
+    with np.load(BREAST.parent / "busi_128.npz") as file:
+        bicubic = Image.Resampling.BICUBIC
+        images = np.stack([Image.fromarray(i).resize((64, 64), bicubic) for i in file["images"]])
     with np.load(BREAST) as file:
-        twice = {
-            k: np.repeat(np.repeat(v, 8, axis=1), 8, axis=2) if k.endswith("images") else v
-            for k, v in file.items()
-        }
-    np.savez(tmp_path / "breastmnist_224.npz", **twice)
-    other = load_task("breastmnist_224", size=28, root=tmp_path)
-    assert other._test.ids[0] == "breastmnist_224/test/0"
+        arrays = dict(file) | dict(zip(IMAGES, np.split(images, [546, 624])))
+    np.savez(tmp_path / "breastmnist_64.npz", **arrays)
+    other = load_task("breastmnist_64", root=tmp_path)
+    assert other._test.ids[0] == "breastmnist_64/test/0"
     assert "not the published one: its MD5 differs" in other.card
-    digest = hashlib.md5((tmp_path / "breastmnist_224.npz").read_bytes()).hexdigest()
-    monkeypatch.setitem(package.INFO["breastmnist"], "MD5_224", digest)
-    large, small = load_task("breastmnist_224", size=28, root=tmp_path), load_task("breastmnist")
-    assert large._test_key == small._test_key and large.val.ids.tolist() == small.val.ids.tolist()
-    assert "52 correlate" in large.card and "the task busi" in large.card
+    digest = hashlib.md5((tmp_path / "breastmnist_64.npz").read_bytes()).hexdigest()
+    monkeypatch.setitem(package.INFO["breastmnist"], "MD5_64", digest)
+    large, small = load_task("breastmnist_64", root=tmp_path), load_task("breastmnist", size=28)
+    assert large._test_key == small._test_key and "the task busi" in large.card
+    assert "64×64 (as stored)" in large.card
+
+
+@pytest.mark.real_data
+def test_the_same_images_are_labelled_and_twins_at_any_size(tmp_path, monkeypatch):
+    """Near-copies are those of the file that ships; found in the larger file, others would be."""
+    test_only_the_published_file_has_busis_names(tmp_path, monkeypatch)
+    tasks = lambda n: (load_task("breastmnist_64", n_train=n, root=tmp_path), official[n])
+    official = {n: load_task("breastmnist", n_train=n) for n in (None, 100)}
+    for n in official:
+        large, small = tasks(n)
+        for one, other in ((large.train, small.train), (large.val, small.val)):
+            assert one.ids.tolist() == other.ids.tolist()
+            assert np.array_equal(one.near_copies, other.near_copies)
+        assert np.array_equal(large._test.twins, small._test.twins)
+    of_parts = lambda name, file, arrays: {part: arrays[f"{part}_images"] for part in PARTS}
+    monkeypatch.setattr(medmnist, "_compared", of_parts)
+    large, small = tasks(None)
+    assert not np.array_equal(large._test.twins, small._test.twins)
