@@ -131,6 +131,13 @@ class Lab:
     def n_cells(self, kind: str = "") -> int:
         return sum(kind in ("", c.cell_type) for c in self.notebook.cells)
 
+    def n_folded(self) -> int:
+        """Cells whose code is folded, and which the file says were run."""
+        folded = [
+            c for c in self.notebook.cells if c.metadata.get("jupyter", {}).get("source_hidden")
+        ]
+        return sum(c.execution_count is not None for c in folded)
+
     def wait(self, condition: str, argument, seconds: float) -> bool:
         """Whether the page fulfils the condition (JavaScript) in time."""
         from playwright.sync_api import TimeoutError
@@ -153,7 +160,8 @@ class Lab:
         if ran != code:
             found.append(f"{ran} code cells on the page, {code} in the file")
         prompts = self.page.locator(".jp-InputPrompt").all_text_contents()
-        never = code - sum(bool(re.search(r"\[\d+\]", p)) for p in prompts)
+        numbered = sum(bool(re.search(r"\[\d+\]", p)) for p in prompts)
+        never = code - numbered - self.n_folded()  # a folded cell shows no number
         if never:
             found.append(f"{never} of {code} code cells never ran")
         stored = sum(str(c.get("outputs", "")).count("<img") for c in self.notebook.cells)
