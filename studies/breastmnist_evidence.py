@@ -25,9 +25,10 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from medtl_utils import load_task, predict
+from medtl_utils.checkpoint import whole_file
 from medtl_utils.data import Split, Task
 from medtl_utils.paths import data_folder
-from studies.cache import keep, made_by, sha256_of, whole
+from studies.cache import keep, made_by, sha256_of
 from studies.evidence_arms import ARMS, AVERAGED, GRID, NUMBERS, SEEDS, fit, weights_of
 from studies.evidence_report import report
 from studies.real_images import official
@@ -139,7 +140,7 @@ def choose(share: tuple[int, int] | None = None) -> None:
     headline = max((arm for arm in [*ARMS, *AVERAGED] if arm.startswith("ultrasound")), key=top)
     weights = {source: sha256_of(weights_of(source)) for source in ("ultrasound", "shapes")}
     config = {"headline": headline, "recipes": recipes, "weights_sha256": weights}
-    with whole(CONFIG) as part:
+    with whole_file(CONFIG) as part:
         part.write_text(json.dumps(config | {"cross_validation": scores}, indent=1) + "\n")
     print(f"the headline's arm: {headline}")
 

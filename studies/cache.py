@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 import ast
-import contextlib
 import hashlib
 import importlib.util
 import inspect
 import json
-import os
 import re
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from torch import nn
 
 from medtl_utils import load_model
+from medtl_utils.checkpoint import whole_file
 from medtl_utils.paths import cache_folder
 
 # the modules on which each training depends, and those on which a pre-training depends, too
 HELPER = tuple(
     f"medtl_utils.{name}"
-    for name in ("training", "augmentation", "models", "architectures", "grouping", "phantom")
-    + ("phantom_render", "datasets.phantom", "datasets.medmnist")
+    for name in ("training", "augmentation", "models", "model_files", "sources", "architectures")
+    + ("grouping", "phantom", "phantom_render")
+    + ("datasets.phantom", "datasets.medmnist", "datasets.medmnist_files")
 )
 PRETRAINING = (*HELPER, "studies.pretrain", "studies.source_net", "studies.shapes")
 
@@ -70,18 +70,6 @@ def made_by(function: Callable, code: Sequence[str] = HELPER, weights: Path | No
 # ---- one cell, one file --------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def whole(file: Path) -> Iterator[Path]:
-    """A temporary path beside `file`, which takes its place only when all is written."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f"{file.name}.{os.getpid()}.part")
-    try:
-        yield part
-        os.replace(part, file)
-    finally:
-        part.unlink(missing_ok=True)
-
-
 def _checksum(key: str, arrays: dict[str, np.ndarray]) -> str:
     total = hashlib.sha256(key.encode())
     for name in sorted(arrays):
@@ -120,7 +108,7 @@ def keep(study: str, recipe: dict, make: Callable[[], dict], maker: str) -> dict
         began = time.time()
         arrays = {name: np.asarray(value) for name, value in make().items()}
         arrays["seconds"] = np.asarray(time.time() - began)
-        with whole(file) as part, open(part, "wb") as out:
+        with whole_file(file) as part, open(part, "wb") as out:
             np.savez(out, checksum=np.asarray(_checksum(key, arrays)), **arrays)
         print(f"{study}  {file.stem.rsplit('_', 1)[0]}  {arrays['seconds']:.0f} s", flush=True)
     return arrays

@@ -12,9 +12,9 @@ import torch
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
+from medtl_utils.checkpoint import whole_file
 from medtl_utils.data import Split
 from medtl_utils.paths import data_folder
-from studies.cache import whole
 
 
 def auc(scores: torch.Tensor | np.ndarray, split: Split) -> float:
@@ -52,6 +52,6 @@ def write_table(name: str, table: dict, decimals: int = 4) -> Path:
     """data/results/NAME.json, rounded, whole or not at all."""
     file = data_folder() / "results" / f"{name}.json"
     text = json.dumps(tidy(table, decimals), indent=1, allow_nan=False)
-    with whole(file) as part:
+    with whole_file(file) as part:
         part.write_text(text + "\n")
     return file

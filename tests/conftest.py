@@ -29,11 +29,8 @@ hypothesis.settings.load_profile("course")
 
 
 def pytest_collection_modifyitems(items):
-    """Real-data tests say why they are skipped; `check` is set; executed notebooks come last."""
+    """`check` is set; browser tests come first, executed notebooks last."""
     for item in items:
-        if "real_data" in item.keywords and not BREAST.is_file():
-            reason = "data/breastmnist.npz is not there: git checkout -- data/breastmnist.npz"
-            item.add_marker(pytest.mark.skip(reason=reason))
         if CHECK.search(item.nodeid) and "slow" not in item.keywords:
             item.add_marker(pytest.mark.check)
     in_browser = lambda item: "/browser/" in item.nodeid

@@ -159,11 +159,8 @@ def test_second_processor_profile(path):
 
 
 @pytest.mark.slow
-@pytest.mark.real_data
-def test_make_run_on_real_images():
-    done = subprocess.run(
-        ["make", "run", "TASK=breastmnist"], cwd=ROOT, capture_output=True, text=True
-    )
-    assert done.returncode == 0 and "Test set opened 1 time(s)" in done.stdout, (
-        done.stdout[-3000:] + done.stderr[-3000:]
-    )
+@pytest.mark.parametrize("task", ["busi", "breastmnist"])
+def test_make_run_on_real_images_without_a_network(task):
+    done = run_offline(["make", "run", f"TASK={task}"])
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert "Test set opened 1 time(s)" in done.stdout and "patients unknown" in done.stdout

@@ -53,7 +53,6 @@ def test_shipped_files_belong_together(table, images, masks):
     assert all(entry["text"] == "1" and entry["class"] != "normal" for entry in axilla)
 
 
-@pytest.mark.real_data
 def test_rows_are_breastmnists_images(table, images):
     """Labels in order, and each picture correlates with its own 28 px picture."""
     with np.load(DATA / "breastmnist.npz") as official:

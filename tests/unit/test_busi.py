@@ -183,7 +183,6 @@ def test_a_look_that_cannot_be_written_down_is_told(tmp_path, capsys):
 # ---- one test set under two names ----------------------------------------------------------------
 
 
-@pytest.mark.real_data
 def test_breastmnists_images_have_busis_names(table):
     small, large = load_task("breastmnist", size=28), load_task("busi", size=28)
     pixels = {n: i for s in parts(large) for n, i in zip(s.ids, s.images[:, 0].numpy())}

@@ -136,7 +136,6 @@ def test_download_with_the_right_hash_is_kept(tmp_path, monkeypatch):
     assert (tmp_path / "data" / "breastmnist.npz").read_bytes() == content
 
 
-@pytest.mark.real_data
 def test_breastmnist_twins():
     """52 of 156 test images have a near-copy, 4 with the other label; 104 (36 malignant) none."""
     task = load_task("breastmnist", root=BREAST.parent)
@@ -227,7 +226,6 @@ def test_files_are_looked_for_where_they_ship_then_where_they_are_downloaded(tmp
         load_task("breastmnist", size=28)
 
 
-@pytest.mark.real_data
 def test_near_copies_of_breastmnist():
     """One pair of near-copies in the training set has two labels; 30 groups straddle the border."""
     task = load_task("breastmnist", size=28, root=BREAST.parent)

@@ -71,7 +71,6 @@ def test_the_package_still_publishes_each_size(side):
     assert len(info["MD5"]) == 32 and info["MD5"] != medmnist_files.published("breastmnist")["MD5"]
 
 
-@pytest.mark.real_data
 def test_only_the_published_file_has_busis_names(tmp_path, monkeypatch):
     """Planted: busi's images at 64 px stand for the file, at first unknown, then as published."""
     with np.load(BREAST.parent / "busi_128.npz") as file:
@@ -90,7 +89,6 @@ def test_only_the_published_file_has_busis_names(tmp_path, monkeypatch):
     assert "64×64 (as stored)" in large.card
 
 
-@pytest.mark.real_data
 def test_the_same_images_are_labelled_and_twins_at_any_size(tmp_path, monkeypatch):
     """Near-copies are those of the file that ships; found in the larger file, others would be."""
     test_only_the_published_file_has_busis_names(tmp_path, monkeypatch)
