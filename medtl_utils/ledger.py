@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -55,22 +54,15 @@ def read(key: str) -> list[dict[str, str]]:
 def append(key: str, entry: dict) -> None:
     """Add one opening, with the time. Raises OSError where the folder cannot be written.
 
-    The line is written in one piece to the end of the file, so that processes can write at once.
+    It is written in one piece to the end of the file, so that processes can write at once, and
+    between two line ends, so that half a line of a killed process cannot spoil it.
     """
     time = datetime.datetime.now().isoformat(timespec="seconds")
-    line = json.dumps({"time": time, "key": key, **entry}).encode() + b"\n"
+    record = b"\n" + json.dumps({"time": time, "key": key, **entry}).encode() + b"\n"
     ledger_folder().mkdir(parents=True, exist_ok=True)
-    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
-    file = os.open(ledger_folder() / FILE, flags, 0o644)
-    try:
-        if size := os.fstat(file).st_size:
-            os.lseek(file, size - 1, os.SEEK_SET)
-            if os.read(file, 1) != b"\n":  # a killed process left half a line: start a new one
-                line = b"\n" + line
-        if os.write(file, line) != len(line):
+    with open(ledger_folder() / FILE, "ab", buffering=0) as file:
+        if file.write(record) != len(record):
             raise OSError(f"{FILE}: the line was cut off; the disk may be full")
-    finally:
-        os.close(file)
 
 
 def sentence(earlier: Sequence[dict[str, str]]) -> str:

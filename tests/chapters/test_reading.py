@@ -85,7 +85,7 @@ PLANTED = [
     (rules.headings, saying("# A second title")),
     (rules.headings, saying("## Two\n\n#### Four")),
     (rules.header_and_sections, replacing("## What can go wrong", "## Pitfalls")),
-    (rules.header_and_sections, replacing("about 5 seconds", "about SECONDS seconds")),
+    (rules.header_and_sections, replacing("seconds with one thread", "SECONDS with one thread")),
     (rules.header_and_sections, lambda nb: [c.metadata.pop("tags", None) for c in nb.cells]),
     (rules.header_and_sections, replacing("SEED =", "seed =")),
     (rules.exercises, replacing("answer = ...", "answer = 42")),
