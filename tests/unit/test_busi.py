@@ -168,8 +168,8 @@ def test_all_folds_test_each_image_once_and_leave_a_trace(
     assert capsys.readouterr().out == ""
     busi.all_folds("another study", size=28)
     assert "opened 1 time before, last today for: 'a study'" in capsys.readouterr().out
-    log = (tmp_path / "ledger" / ledger.FILE).read_text().splitlines()
-    entries = [json.loads(line) for line in log]
+    log = (tmp_path / "ledger" / ledger.FILE).read_text()
+    entries = [json.loads(line) for line in log.splitlines() if line]
     assert [(e["reason"], e["before"]) for e in entries] == [("a study", 0), ("another study", 1)]
     assert len({e["key"] for e in entries}) == 1 and entries[0]["key"] != task._test_key
 
