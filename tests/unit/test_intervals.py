@@ -135,14 +135,14 @@ def coverage(n: int, auc: float, cut: float, runs: int = 300) -> dict[str, float
 
 # many classifiers call nearly everybody benign: there most draws of a bootstrap agree
 SITUATIONS = [(n, auc, cut) for n in (20, 60, 156) for auc, cut in ((0.92, 1.0), (0.75, 3.0))]
-LEAST = {20: 0.88, 60: 0.90, 156: 0.92}  # BCa is a little short where cases are few
+LEAST = 0.92  # 95 %, less what 300 runs leave to chance
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("n", "auc", "cut"), SITUATIONS)
 def test_intervals_cover_the_truth(n, auc, cut):
     found = coverage(n, auc, cut)
-    assert min(found.values()) >= LEAST[n], found
+    assert min(found.values()) >= LEAST, found
 
 
 @pytest.mark.slow
@@ -151,7 +151,7 @@ def test_the_coverage_test_bites(n, monkeypatch):
     """Planted: the old intervals, clamped so that they hold their value, and still do not cover."""
     monkeypatch.setattr(evaluation, "interval_of", old_interval)
     found = coverage(n, 0.75, 3.0)
-    assert min(found.values()) < LEAST[n] - 0.1, found
+    assert min(found.values()) < LEAST - 0.1, found
 
 
 @pytest.mark.slow
