@@ -151,7 +151,7 @@ class _Run:
 
     def optimiser(self):
         """AdamW and its one-cycle schedule."""
-        optimizer = torch.optim.AdamW(self.groups(), weight_decay=WEIGHT_DECAY)
+        optimizer = torch.optim.AdamW(self.groups(), weight_decay=WEIGHT_DECAY, fused=True)
         peaks, steps = [g["lr"] for g in optimizer.param_groups], self.epochs * self.batches()
         # a cycle of one step would be its end alone, nearly 0: that step takes the peak
         flat = {"div_factor": 1.0, "final_div_factor": 1.0} if steps == 1 else {}

@@ -89,6 +89,11 @@ def read(file: Path, key: str) -> dict[str, np.ndarray] | None:
     return arrays if same else None
 
 
+def _write(file: Path, key: str, arrays: dict[str, np.ndarray]) -> None:
+    with whole_file(file) as part, open(part, "wb") as out:
+        np.savez(out, checksum=np.asarray(_checksum(key, arrays)), **arrays)
+
+
 def place(study: str, recipe: dict, maker: str) -> tuple[Path, str]:
     """The file of a recipe, and its key."""
     text = json.dumps([study, recipe, maker], sort_keys=True)
@@ -108,8 +113,7 @@ def keep(study: str, recipe: dict, make: Callable[[], dict], maker: str) -> dict
         began = time.time()
         arrays = {name: np.asarray(value) for name, value in make().items()}
         arrays["seconds"] = np.asarray(time.time() - began)
-        with whole_file(file) as part, open(part, "wb") as out:
-            np.savez(out, checksum=np.asarray(_checksum(key, arrays)), **arrays)
+        _write(file, key, arrays)
         print(f"{study}  {file.stem.rsplit('_', 1)[0]}  {arrays['seconds']:.0f} s", flush=True)
     return arrays
 
@@ -125,3 +129,28 @@ def model_of(model_bytes: np.ndarray) -> nn.Module:
         file = Path(folder) / "model.safetensors"
         file.write_bytes(model_bytes.tobytes())
         return load_model(file)
+
+
+# ---- many cells, one file that is committed -----------------------------------------------------
+
+
+def pack(file: Path, jobs: Sequence[tuple[Path, str]]) -> int:
+    """Write the whole cells among `jobs`, (file, key) each, into one npz; returns their number."""
+    arrays = {}
+    for cell, key in jobs:
+        for name, array in (read(cell, key) or {}).items():
+            arrays[f"{key}/{name}"] = array
+    with whole_file(file) as part, open(part, "wb") as out:
+        np.savez_compressed(out, **arrays)
+    return len({name.split("/")[0] for name in arrays})
+
+
+def unpack(file: Path, jobs: Sequence[tuple[Path, str]]) -> None:
+    """Put the cells of a packed file, those of the same key, where the cache lacks them."""
+    if not file.is_file():
+        return
+    with np.load(file, allow_pickle=False) as packed:
+        for cell, key in jobs:
+            names = [name for name in packed.files if name.startswith(f"{key}/")]
+            if names and read(cell, key) is None:
+                _write(cell, key, {name.split("/", 1)[1]: packed[name] for name in names})

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 import torch
@@ -27,7 +27,7 @@ import torch
 from medtl_utils.data import Split, Task
 from medtl_utils.models import ULTRASOUND_FILE
 from medtl_utils.paths import data_folder
-from studies.cache import HELPER, keep, made_by, place, read, sha256_of
+from studies.cache import HELPER, keep, made_by, pack, place, read, sha256_of, unpack
 from studies.tables import tidy, versions, write_table
 
 ULTRASOUND = data_folder() / ULTRASOUND_FILE
@@ -41,7 +41,9 @@ class Study:
     its module, returns a dict of arrays and numbers. `table(results)`: from a list of (cell,
     arrays) to the rows of the table, a dict. `recipe`, `seeds`, `about`: what the table says beside
     its rows. `code`: the modules whose text decides over a cell, besides the part of its own module
-    that `run` reaches. `weights`: the file that cells start from, or None.
+    that `run` reaches. `weights`: the file that all cells start from, or None, or a function that
+    tells it for a cell. `archive`: an npz file that keeps all cells where the table lies; cells are
+    taken from it as from the cache, and put into it when no share was asked for.
     """
 
     name: str
@@ -52,8 +54,27 @@ class Study:
     seeds: Sequence[int] | dict
     about: dict = field(default_factory=dict)
     code: tuple[str, ...] = HELPER
-    weights: Path | None = ULTRASOUND
+    weights: Path | None | Callable[[dict], Path | None] = ULTRASOUND
     decimals: int = 4
+    archive: Path | None = None
+
+
+def _weights(study: Study, cell: dict) -> Path | None:
+    return study.weights(cell) if callable(study.weights) else study.weights
+
+
+def _makers(study: Study) -> list[str]:
+    """What decides over each cell, beside its recipe; files are read once."""
+    made_from = lru_cache(partial(made_by, study.run, study.code))
+    return [made_from(_weights(study, cell)) for cell in study.cells]
+
+
+def _digests(study: Study) -> dict[str, str | dict[str, str]]:
+    """The SHA-256 of the weights: of the one file, or of each by its name."""
+    files = sorted({file for cell in study.cells if (file := _weights(study, cell))})
+    if callable(study.weights):
+        return {"source_sha256": {file.name: sha256_of(file) for file in files}}
+    return {"source_sha256": sha256_of(files[0])} if files else {}
 
 
 def opened(task: Task, reason: str) -> Split:
@@ -66,7 +87,8 @@ def share_of(cells: list, share: tuple[int, int] | None) -> list:
     return cells if share is None else cells[share[0] - 1 :: share[1]]
 
 
-def _cell(study: str, run: Callable, maker: str, deadline: float, cell: dict) -> None:
+def _cell(study: str, run: Callable, deadline: float, job: tuple[dict, str]) -> None:
+    cell, maker = job
     if time.time() < deadline:
         keep(study, cell, partial(run, **cell), maker)
 
@@ -83,13 +105,18 @@ def run(
     `minutes`: no cell begins later.
     `executor`: any of concurrent.futures; None: in this process, one after the other.
     """
-    maker = made_by(study.run, study.code, study.weights)
+    jobs = list(zip(study.cells, _makers(study)))
+    places = [place(study.name, *job) for job in jobs]
+    if study.archive:
+        unpack(study.archive, places)
     deadline = math.inf if minutes is None else time.time() + 60 * minutes
     each = map if executor is None else executor.map
-    list(each(partial(_cell, study.name, study.run, maker, deadline), share_of(study.cells, share)))
+    list(each(partial(_cell, study.name, study.run, deadline), share_of(jobs, share)))
     if share is not None:
         return None
-    results = [(cell, read(*place(study.name, cell, maker))) for cell in study.cells]
+    if study.archive:
+        print(f"{pack(study.archive, places)} cells are in {study.archive.name}")
+    results = [(cell, read(*where)) for cell, where in zip(study.cells, places)]
     if missing := sum(found is None for _, found in results):
         print(f"{missing} of {len(results)} cells are missing. Run the same command again.")
         return None
@@ -101,7 +128,7 @@ def run(
         "seeds": study.seeds,
         "versions": versions(),
         "threads": torch.get_num_threads(),
-        **({} if study.weights is None else {"source_sha256": sha256_of(study.weights)}),
+        **_digests(study),
         "minutes": round(seconds / 60, 1),
         **study.table(results),
     }

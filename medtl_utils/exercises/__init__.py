@@ -37,7 +37,7 @@ def check(name: str, answer) -> None:
     """
     exercise = _named(name)
     if answer is ... or answer is None:
-        print(f"Exercise {name}: not answered yet. Hint: {exercise.hint}")
+        print(f'Exercise {name}: not answered yet. hint("{name}") helps.')
         return
     try:
         problem = exercise.problem(answer)

@@ -105,6 +105,7 @@ def draw_patient(
     `kind`: "source" or "target". Returns a dict of plain numbers, to be passed to `draw_view`.
     """
     names = list(TARGET_SCANNERS)
+    field_mm = rng.uniform(*FIELD_MM[kind])
     low, high = LOBULE_MM[kind][rng.integers(len(LOBULE_MM[kind]))]
     scanner_name = names[rng.integers(3)] if kind == "target" else "source"
     descriptors = draw_descriptors(rng, malignant)
@@ -114,11 +115,11 @@ def draw_patient(
         "lesion": lesion,
         "scanner_name": scanner_name,
         "scanner": TARGET_SCANNERS[scanner_name] if kind == "target" else draw_scanner(rng),
-        "field_mm": rng.uniform(*FIELD_MM[kind]),
+        "field_mm": field_mm,
         "lobule_mm": rng.uniform(low, high),
         **_draw_tissue(rng),
         "descriptors": descriptors,
-        **_draw_lesion(rng, descriptors),
+        **_draw_lesion(rng, descriptors, field_mm),
         **_draw_wider(rng, kind),
     }
 
@@ -137,20 +138,20 @@ def _draw_tissue(rng: np.random.Generator) -> dict:
     }
 
 
-def _draw_lesion(rng: np.random.Generator, descriptors: dict[str, int]) -> dict:
+def _draw_lesion(rng: np.random.Generator, descriptors: dict[str, int], field_mm: float) -> dict:
     """Size, echo strengths and irregularity of a lesion, as its descriptors demand.
 
     One number is drawn for every value of a descriptor, whichever is kept: so two lesions that
     differ in one descriptor agree in everything else.
     """
     value = {name: DESCRIPTORS[name][k] for name, k in descriptors.items()}
-    size_mm = float(np.exp(rng.uniform(np.log(5), np.log(30))))
+    size_mm = field_mm * float(np.exp(rng.uniform(np.log(0.17), np.log(0.65))))
     # height over width; a round lesion is only just taller or wider
     wider = {"oval": (0.45, 0.78), "round": (0.86, 0.97), "irregular": (0.5, 0.85)}[value["shape"]]
     ratio = rng.uniform(*wider)
     if value["orientation"] == "not parallel":
         ratio = 1 / ratio if value["shape"] == "round" else 1 / ratio**0.7
-    hypo, iso, black = rng.uniform(8, 17), rng.uniform(1, 4), rng.uniform(20, 32)
+    hypo, iso, black = rng.uniform(9, 18), rng.uniform(1, 4), rng.uniform(22, 34)
     lesion_db = {
         "hypoechoic": hypo,
         "isoechoic": iso,
@@ -231,10 +232,9 @@ def _draw_place(rng: np.random.Generator, patient: dict) -> dict[str, float]:
     field = patient["field_mm"]
     size = patient["size_mm"] * rng.uniform(0.92, 1.08)
     ratio = patient["ratio"] * rng.uniform(0.97, 1.03)
-    size = min(size, 0.75 * field)
     half_x, half_y = (size / 2, size / 2 * ratio) if ratio < 1 else (size / 2 / ratio, size / 2)
     x = half_x + (field - 2 * half_x) * rng.uniform(0.05, 0.95)
-    top, bottom = half_y + 2.5, max(half_y + 3.0, 0.75 * field - 0.5 * half_y)
+    top, bottom = half_y + 2.5, max(half_y + 3.0, 0.68 * field - 0.5 * half_y)
     y = top + (bottom - top) * rng.beta(1.3, 2.2)
     return {"x": x, "y": y, "half_x": half_x, "half_y": half_y}
 

@@ -110,11 +110,11 @@ WIDER: dict[str, tuple[tuple[float, float], tuple[float, float]]] = {
     # bending of all layers
     "bend_mm": ((0.2, 3.0), (0.4, 1.6)),
     # clouds in the gland, a centimetre wide
-    "cloud_db": ((0.0, 7.0), (1.5, 5.0)),
+    "cloud_db": ((0.0, 6.0), (1.5, 4.5)),
     # uneven loss in the tissue: what lies below dense parts is darker
-    "uneven_db": ((0.0, 30.0), (6.0, 20.0)),
+    "uneven_db": ((0.0, 22.0), (4.0, 16.0)),
     # fine grain of all tissue
-    "grain_db": ((0.5, 5.0), (1.5, 3.5)),
+    "grain_db": ((0.5, 4.0), (1.2, 3.2)),
     # the darkest grey that the monitor shows, a share of white
     "pedestal": ((0.0, 0.12), (0.01, 0.06)),
     # where the operator's gain puts the mean echo between black and white

@@ -1,0 +1,210 @@
+"""Does the source help on real tumours? Repeated, grouped cross-validation on all images of busi.
+
+    python -m studies.evidence --share 1/2 & python -m studies.evidence --share 2/2
+    python -m studies.evidence
+
+780 images at 64 pixels, five folds, groups of near-copies whole; n of a fold's other images are
+labelled (25, 50, 100, 200, or all). Three repetitions, each with its own folds, its
+own training of every source, and its own draws, which all arms share. One network each: from
+scratch; from the simulated ultrasound; from the control, shapes that are no ultrasound. One recipe
+an arm and number of labels (studies/evidence_plan.py), fixed before any of these networks saw a
+real label; nothing is chosen by validation. A cell is one fold of one repetition: the scores of
+its test images from each draw.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+from torch import nn
+
+from medtl_utils import fine_tune, freeze, load_model, predict, replace_head
+from medtl_utils.architectures import make_network
+from medtl_utils.data import Split
+from medtl_utils.datasets import busi
+from medtl_utils.grouping import draw_labelled, fold_rows
+from medtl_utils.model_files import GREY
+from medtl_utils.paths import data_folder
+from studies.evidence_plan import DRAWS, FOLDS, PRIMARY, REPETITIONS, recipe_of, weights_of
+from studies.evidence_stats import METRICS, Fold, estimate, holm, summary
+from studies.runner import Study, main
+
+SIZE = 64
+
+
+@functools.cache
+def images() -> tuple[Split, np.ndarray]:
+    """All images in the table's order, and the table's folds."""
+    fold = busi.read_table()["fold"]
+    parts = [task._test for task in busi.all_folds("evidence: cross-validation", SIZE)]
+    rows = np.argsort(np.concatenate([np.flatnonzero(fold == k) for k in FOLDS]))
+    picture, label, group = (
+        torch.cat([torch.as_tensor(getattr(part, name)) for part in parts])[rows]
+        for name in ("images", "labels", "near_copies")
+    )
+    one = parts[0]
+    whole = Split("busi", picture, label, one.classes, one.positive, near_copies=group.numpy())
+    return whole, fold
+
+
+def test_rows(repetition: int, fold: int) -> np.ndarray:
+    """Rows of the images that a fold tests: the table's folds, then shuffled anew."""
+    whole, folds = images()
+    if repetition > 0:
+        finding = np.unique(busi.read_table()["class"], return_inverse=True)[1]
+        parts = fold_rows(finding, whole.groups, busi.FINDINGS, len(FOLDS), seed=repetition)
+        return parts[fold][1]
+    return np.flatnonzero(folds == fold)
+
+
+def labelled_rows(repetition: int, fold: int, n: int | None, draw: int) -> np.ndarray:
+    """Rows of n images that no test image has a near-copy among; None: all of them."""
+    whole, _ = images()
+    free = np.setdiff1d(np.arange(len(whole)), test_rows(repetition, fold))
+    if n is None:
+        return free
+    rng = np.random.default_rng([14, repetition, fold, draw])
+    parts = draw_labelled(whole.labels.numpy()[free], whole.groups[free], n, rng, "busi")
+    return free[np.sort(np.concatenate(parts))]
+
+
+def start(arm: str, repetition: int, batchnorm: str) -> nn.Module:
+    """The network before training; torch's seed is set."""
+    if arm == "scratch":
+        model = make_network("resnet18", 2)
+        model.normalisation = GREY
+    else:
+        model = replace_head(load_model(weights_of(arm, repetition)), 2)
+    return freeze(model, through=None, batchnorm=batchnorm)
+
+
+def run(arm: str, n: int | None, repetition: int, fold: int, draws: int, recipe: dict) -> dict:
+    """Scores of disease of the fold's test images, float32 (draws, images), and the last losses."""
+    whole, _ = images()
+    test = whole[test_rows(repetition, fold)]
+    scores, losses, updates = [], [], 0
+    for draw in range(draws):
+        train = whole[labelled_rows(repetition, fold, n, draw)]
+        # nothing is chosen by validation: two images, one of a class, keep it short
+        few = train[[int((train.labels == c).nonzero()[0]) for c in (0, 1)]]
+        seed = 10_000 * repetition + 100 * fold + draw
+        torch.manual_seed(seed)
+        model = start(arm, repetition, recipe["batchnorm"])
+        history = fine_tune(
+            model,
+            SimpleNamespace(train=train, val=few),
+            epochs=recipe["epochs"],
+            lr=recipe["lr"],
+            batch_size=recipe["batch_size"],
+            seed=seed,
+            progress=False,
+        )
+        scores.append(predict(model, test)[:, 1].numpy())
+        losses.append(history["train_loss"])
+        rest = len(train) % recipe["batch_size"]  # a last batch of one image is left out
+        updates = recipe["epochs"] * (len(train) // recipe["batch_size"] + (rest > 1))
+    return {"scores": np.stack(scores), "losses": np.array(losses), "updates": updates}
+
+
+# ---- the table ----------------------------------------------------------------------------------
+
+
+def folds_of(results: list[tuple[dict, dict]], groups: str = "group") -> dict:
+    """(arm, n) -> for each repetition its folds; `groups`: the column that says what are copies.
+
+    With another column than "group", test images that have a copy among the labelled ones are left
+    out.
+    """
+    whole, _ = images()
+    positive, group = whole.labels.numpy() == 1, busi.read_table()[groups]
+    found: dict = {}
+    for cell, arrays in results:
+        rows = test_rows(cell["repetition"], cell["fold"])
+        others = np.setdiff1d(np.arange(len(whole)), rows)
+        clear = ~np.isin(group[rows], group[others])
+        by_repetition = found.setdefault((cell["arm"], cell["n"]), [[] for _ in REPETITIONS])
+        here = Fold(arrays["scores"][:, clear], positive[rows][clear], group[rows][clear])
+        by_repetition[cell["repetition"]].append(here)
+    return found
+
+
+def averaged(*arms: list[list[Fold]]) -> list[list[Fold]]:
+    """The folds of the mean of several arms' scores."""
+    mean = lambda same: replace(same[0], scores=np.mean([fold.scores for fold in same], 0))
+    return [[mean(same) for same in zip(*parts)] for parts in zip(*arms)]
+
+
+def levels(found: dict) -> list[dict]:
+    """Every metric of every arm."""
+    return [
+        {"arm": arm, "n": n, "metric": metric, **summary(estimate(folds, metric))}
+        for (arm, n), folds in found.items()
+        for metric in METRICS
+    ]
+
+
+def gains(found: dict, against: str, groups: str = "group") -> list[dict]:
+    """The AUC of each arm minus that of `against`, paired by image, draw and repetition."""
+    rows = []
+    for (arm, n), folds in found.items():
+        if arm != against:
+            difference = estimate(folds) - estimate(found[against, n])
+            rows.append({"arm": arm, "against": against, "n": n, "copies": groups})
+            rows[-1] |= summary(difference)
+    return rows
+
+
+def table(results: list[tuple[dict, dict]]) -> dict:
+    """Levels; gains over scratch and over the control; the primary claim with Holm's p."""
+    found = folds_of(results)
+    over_scratch = gains(found, "scratch")
+    claim = [row for row in over_scratch if row["arm"] == "ultrasound"]
+    for row, p in zip(claim, holm([row["p"] for row in claim])):
+        row["holm"] = float(p)
+    other = [
+        row
+        for column in ("group_looser", "group_stricter")
+        for row in gains(folds_of(results, column), "scratch", column)
+    ]
+    updates = {(c["arm"], c["n"]): int(a["updates"]) for c, a in results if c["fold"] == 0}
+    return {
+        "updates": [{"arm": arm, "n": n, "updates": u} for (arm, n), u in updates.items()],
+        "levels": levels(found),
+        "gains": [*over_scratch, *gains(found, "shapes")],
+        "other_thresholds": other,
+    }
+
+
+def cells() -> list[dict]:
+    """Whole repetitions first, all labels first: what is half done says most."""
+    order = itertools.product(REPETITIONS, (None, 100, 25, 200, 50), PRIMARY, FOLDS)
+    return [
+        {"arm": arm, "n": n, "repetition": r, "fold": k, "draws": DRAWS[n]}
+        | {"recipe": recipe_of(arm, n)}
+        for r, n, arm, k in order
+    ]
+
+
+STUDY = Study(
+    name="evidence",
+    cells=cells(),
+    run=run,
+    table=table,
+    recipe="studies/evidence_plan.py",
+    seeds=REPETITIONS,
+    about={"images": "busi, 780, 64 px", "n": "labelled images; None: all of four folds"},
+    code=tuple(
+        f"medtl_utils.{name}"
+        for name in ("training", "augmentation", "grouping", "models", "architectures")
+    ),
+    weights=lambda cell: weights_of(cell["arm"], cell["repetition"]),
+    archive=data_folder() / "results" / "evidence_cells.npz",
+)
+
+if __name__ == "__main__":
+    main(STUDY)
