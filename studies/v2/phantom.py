@@ -36,6 +36,7 @@ from .phantom_tables import (
     EXTRAS,
     FIELD_MM,
     FOCUS,
+    GAIN_DB,
     LOBULE_MM,
     PREVALENCE,
     SCANNER_GAP,
@@ -326,7 +327,7 @@ def _draw_machine(rng: np.random.Generator, patient: dict) -> dict[str, float]:
         "loss_db": scanner.depth_loss_db + rng.normal(0, 6),
         "smoothing": scanner.smoothing,
         "focus_mm": field * rng.uniform(*FOCUS[patient["kind"]]),
-        "gain_db": rng.normal(0, 3.0),
+        "gain_db": rng.normal(GAIN_DB, 3.0),
     }
 
 

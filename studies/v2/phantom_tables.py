@@ -91,6 +91,8 @@ LOBULE_MM = {"source": ((1.2, 3.0), (4.5, 8.0)), "target": ((3.0, 4.5),)}
 FIELD_MM = {"source": (26.0, 55.0), "target": (30.0, 48.0)}  # width = depth of the picture
 FOCUS = {"source": (0.1, 0.9), "target": (0.25, 0.65)}  # depth of the focus, share of the field
 
+GAIN_DB = -3.5  # mean of what the operator adds
+
 # What varies beyond machine and tissue: (range in the source, range in the target). A source that
 # has seen more than it will meet.
 WIDER: dict[str, tuple[tuple[float, float], tuple[float, float]]] = {
@@ -117,8 +119,9 @@ WIDER: dict[str, tuple[tuple[float, float], tuple[float, float]]] = {
     "grain_db": ((0.5, 4.0), (1.2, 3.2)),
     # the darkest grey that the monitor shows, a share of white
     "pedestal": ((0.0, 0.12), (0.01, 0.06)),
-    # where the operator's gain puts the mean echo between black and white
-    "exposure": ((0.20, 0.52), (0.24, 0.48)),
+    # where the operator's gain puts the mean echo between black and white; 0: as it comes, so that
+    # a change of the lesion changes nothing else
+    "exposure": ((0.20, 0.52), (0.0, 0.0)),
     # irregularity of the contour
     "wild": ((0.6, 1.8), (0.6, 1.2)),
     # bending of the lesion with the tissue
