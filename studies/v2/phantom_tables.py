@@ -41,9 +41,9 @@ COUNTS: dict[tuple[str, ...], tuple[list, list]] = {
 
 
 def _chances(counts: list) -> np.ndarray:
-    """Counts as probabilities, one count more spread evenly over all values: none is impossible."""
-    counts = np.asarray(counts, np.float64)
-    return (counts + 1 / counts.size) / (counts.sum() + 1)
+    """Counts as probabilities, half a count added to each (Jeffreys): nothing is impossible."""
+    counts = np.asarray(counts, np.float64) + 0.5
+    return counts / counts.sum()
 
 
 # P(values | benign), P(values | malignant) for each group of descriptors
