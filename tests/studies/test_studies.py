@@ -1,14 +1,13 @@
 """Parts of the studies: splits that leak or not, digits, small sources, groups of near-copies."""
 
 import numpy as np
-import pytest
 import torch
 from torch import nn
 
 from medtl_utils import phantom, save_model, source_model
 from medtl_utils.data import Split
 from medtl_utils.phantom import simulate_source
-from studies import cache, leakage, learning_curve, shortcut, snippet, source_ablation
+from studies import cache, leakage, learning_curve, shortcut, snippet
 from studies.real_images import groups_of
 from tests.conftest import make_split
 
@@ -109,7 +108,7 @@ def test_every_omission_is_made_by_some_cell():
     assert {base for base, _ in snippet.OMISSIONS.values()} <= set(snippet.TRAININGS)
 
 
-# ---- shortcut, ablation --------------------------------------------------------------------------
+# ---- shortcut ------------------------------------------------------------------------------------
 
 
 def differ_in_marks_alone(marked: torch.Tensor, plain: torch.Tensor) -> bool:
@@ -142,20 +141,6 @@ def test_a_small_source_is_made_once_and_leaves_the_simulator_as_it_was(monkeypa
         assert isinstance(shortcut.small_source(marks), nn.Module) and phantom.EXTRAS == usual
     files = list((tmp_path / "studies" / "shortcut").iterdir())
     assert seen == [0.0, usual["calipers"][0]] and len(files) == 2
-
-
-@pytest.mark.parametrize(
-    "name", [n for n, (functions, _) in source_ablation.SOURCES.items() if functions]
-)
-def test_each_ablation_changes_the_images_and_puts_the_simulator_back(name):
-    functions = source_ablation.SOURCES[name][0]
-    before = {key: getattr(phantom, key) for key in functions}
-    plain = simulate_source(0, 8)[0]
-    with source_ablation.replaced(**functions):
-        ablated = simulate_source(0, 8)[0]
-    assert not torch.equal(plain, ablated)
-    assert all(getattr(phantom, key) is before[key] for key in functions)
-    assert torch.equal(plain, simulate_source(0, 8)[0])
 
 
 # ---- near-copies ---------------------------------------------------------------------------------

@@ -52,10 +52,6 @@ def fake_result(name: str, cell: dict, rng) -> dict:
         return {"auc": rng.random()}
     if name == "real_or_simulated":
         return {"spectrum": rng.random(), "network": rng.random()}
-    if name == "source_ablation":
-        few = {"probe": rng.random(8), "probe, 80 images": rng.random(40)}
-        heads = {"heads": np.array(["margin", "lesion"]), "accuracy": rng.random(2)}
-        return heads | few | {"fine-tuned": rng.random(8)}
     if name == "learning_curve":
         return {"scores": scores(), "val_auc": rng.random(10)}
     if name == "transplant":
@@ -94,8 +90,6 @@ def test_the_code_makes_the_rows_that_are_kept(name, small_test_sets):
     for key in tables:
         assert len(made[key]) == len(table[key]) and keys_of(made[key]) == keys_of(table[key]), key
         assert set(table[key][0]) - {"seconds"} <= set(made[key][0]), key
-    if name == "source_ablation":
-        assert set(made["rows"]) == set(table["rows"])
     head = {
         "recipe",
         "seeds",

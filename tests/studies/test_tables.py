@@ -16,7 +16,6 @@ from studies import (
     recipes,
     shortcut,
     snippet,
-    source_ablation,
     transplant,
 )
 from tests.conftest import ROOT
@@ -25,7 +24,7 @@ RESULTS = ROOT / "data" / "results"
 STUDIES = {
     module.STUDY.name: module.STUDY
     for module in (leakage, learning_curve, real_or_simulated, recipes)
-    + (shortcut, snippet, source_ablation, transplant)
+    + (shortcut, snippet, transplant)
 }
 
 
@@ -177,16 +176,6 @@ def transplant_follows(table: dict) -> bool:
     return True
 
 
-def ablation_follows(table: dict) -> bool:
-    for row in table["summary"]:
-        own, whole = (np.array(table["rows"][s][row["measure"]]) for s in (row["source"], "whole"))
-        if abs(row["auc"] - own.mean()) > 2e-4:
-            return False
-        if (own != whole).any() and not follows(row, own - whole, ("difference", "low", "high")):
-            return False
-    return len(table["summary"]) == 24
-
-
 def snippet_follows(table: dict) -> bool:
     value = {(r["what"], r["seed"]): r for r in table["runs"]}
     for row in table["summary"]:
@@ -203,7 +192,6 @@ FOLLOWS = {
     "leakage": (leakage_follows, "mean"),
     "recipes": (recipes_follow, "difference"),
     "transplant": (transplant_follows, "gain"),
-    "source_ablation": (ablation_follows, "difference"),
     "snippet": (snippet_follows, "difference"),
 }
 
