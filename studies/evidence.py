@@ -141,11 +141,13 @@ def averaged(*arms: list[list[Fold]]) -> list[list[Fold]]:
 
 def levels(found: dict) -> list[dict]:
     """Every metric of every arm."""
-    return [
-        {"arm": arm, "n": n, "metric": metric, **summary(estimate(folds, metric))}
-        for (arm, n), folds in found.items()
-        for metric in METRICS
-    ]
+    rows = []
+    for (arm, n), folds in found.items():
+        for metric in METRICS:
+            level = summary(estimate(folds, metric))
+            del level["p"]  # against 0, which says nothing of a level
+            rows.append({"arm": arm, "n": n, "metric": metric, **level})
+    return rows
 
 
 def gains(found: dict, against: str, groups: str = "group") -> list[dict]:
