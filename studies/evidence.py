@@ -84,10 +84,14 @@ def start(arm: str, repetition: int, batchnorm: str) -> nn.Module:
 
 
 def run(arm: str, n: int | None, repetition: int, fold: int, draws: int, recipe: dict) -> dict:
-    """Scores of disease of the fold's test images, float32 (draws, images), and the last losses."""
+    """Scores of disease of the fold's test images, float32 (draws, images), and all losses.
+
+    "scores" of the images as they are, "mirrored" of their mirror images.
+    """
     whole, _ = images()
     test = whole[test_rows(repetition, fold)]
-    scores, losses, updates = [], [], 0
+    mirror = replace(test, images=test.images.flip(-1))
+    scores, mirrored, losses, updates = [], [], [], 0
     for draw in range(draws):
         train = whole[labelled_rows(repetition, fold, n, draw)]
         # nothing is chosen by validation: two images, one of a class, keep it short
@@ -105,10 +109,12 @@ def run(arm: str, n: int | None, repetition: int, fold: int, draws: int, recipe:
             progress=False,
         )
         scores.append(predict(model, test)[:, 1].numpy())
+        mirrored.append(predict(model, mirror)[:, 1].numpy())
         losses.append(history["train_loss"])
         rest = len(train) % recipe["batch_size"]  # a last batch of one image is left out
         updates = recipe["epochs"] * (len(train) // recipe["batch_size"] + (rest > 1))
-    return {"scores": np.stack(scores), "losses": np.array(losses), "updates": updates}
+    found = {"scores": np.stack(scores), "mirrored": np.stack(mirrored)}
+    return found | {"losses": np.array(losses), "updates": updates}
 
 
 # ---- the table ----------------------------------------------------------------------------------

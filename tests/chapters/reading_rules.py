@@ -23,6 +23,14 @@ SECTIONS = (
     "Copy into your own research",
     "References",
 )
+DEEP_SECTIONS = ("Summary", "References")
+# chapters in their short form, whose sizes are held: words of prose, code cells
+SHORT = {
+    "03_loss": (1800, 22),
+    "04_gradient_descent": (1800, 22),
+    "04b_find_the_faults": (1800, 22),
+}
+DEEP = (2000, 30)
 TERM = re.compile(r'<a id="([\w-]+)"></a>([^|]+)\|([^|]+)\|([^|]+)\|\s*(\d\d)')
 
 
@@ -38,6 +46,20 @@ def prose(nb) -> list[tuple[str, str]]:
 
 def code(nb) -> list:
     return [c for c in nb.cells if c.cell_type == "code"]
+
+
+def is_deep(path) -> bool:
+    """A deep dive: beside a core, without exercises and copy cell of its own."""
+    return path.stem.endswith("_deep")
+
+
+def words(nb) -> int:
+    """Words of prose, outside tables, formulas, code and folded solutions."""
+    text = "\n\n".join(t for _, t in prose(nb))
+    text = re.sub(r"<details>.*?</details>", " ", text, flags=re.S)
+    text = re.sub(r"^\s*\|.*$", "", text, flags=re.M)
+    text = re.sub(r"\[([^\]]+)\]\([^)]*\)", r"\1", text)
+    return sum(bool(re.search(r"\w", word)) for word in text.split())
 
 
 def tags(cell) -> list[str]:
@@ -64,12 +86,12 @@ def headings(nb, path):
 
 def header_and_sections(nb, path):
     text = "\n".join(t for _, t in prose(nb))
-    for what in (*HEADER, *(f"\n## {s}" for s in SECTIONS)):
+    for what in (*HEADER, *(f"\n## {s}" for s in (DEEP_SECTIONS if is_deep(path) else SECTIONS))):
         if what not in text:
             yield f"missing: {what.strip()}"
     if re.search(r"SECONDS|MEMORY", text):
         yield "seconds or memory not filled in"
-    for tag in ("parameters", "copy"):
+    for tag in ("parameters",) if is_deep(path) else ("parameters", "copy"):
         if sum(tag in tags(c) for c in code(nb)) != 1:
             yield f"exactly one cell tagged {tag!r} is wanted"
     parameters = next((c.source for c in code(nb) if "parameters" in tags(c)), "")
@@ -89,7 +111,7 @@ def exercises(nb, path):
         r"<details><summary>Solution ([\d.]+)</summary>\s*```python\n",
         "\n".join(c.source for c in nb.cells),
     )
-    if len(stubs) < 3 and path != TEMPLATE or checks != len(stubs):
+    if len(stubs) < 3 and path != TEMPLATE and not is_deep(path) or checks != len(stubs):
         yield f"{len(stubs)} exercises with an empty answer and a check; at least 3 are wanted"
     if path != TEMPLATE and len(solved) != len(stubs):
         yield f"{len(solved)} folded solutions for {len(stubs)} exercises"
@@ -165,11 +187,15 @@ def glossary_terms_linked(nb, path, glossary=GLOSSARY):
     The glossary says which terms these are.
     """
     text = "\n".join(re.sub(r"^#+ .*$|^\|.*$", "", t, flags=re.M) for _, t in prose(nb))
+    beside = [p for p in NOTEBOOKS if p.name[:2] == path.name[:2] and p != path]
+    elsewhere = "\n".join(p.read_text() for p in beside)  # deep dive, lab
     for anchor, term, _chinese, _, number in TERM.findall(glossary):
         if number != path.name[:2]:
             continue
         link = text.find(f"(GLOSSARY.md#{anchor})")
         first = re.search(rf"\b{re.escape(term.strip())}\b", text, re.I)
+        if link < 0 and f"(GLOSSARY.md#{anchor})" in elsewhere:
+            continue
         if link < 0:
             yield f"term {term.strip()!r} is not linked to the glossary"
         elif first and first.end() + 4 < link and "](" not in text[first.end() : first.end() + 2]:
@@ -234,6 +260,18 @@ def stable_ids(nb, path):
         yield "cell ids must be unique and of the form text-... or code-..."
 
 
+def chapters_are_short(nb, path):
+    """A core is taught in an hour; what goes deeper is a deep dive."""
+    most = DEEP if is_deep(path) else SHORT.get(path.stem)
+    if most is None:
+        return
+    for what, count, limit in zip(
+        ("words of prose", "code cells"), (words(nb), len(code(nb))), most
+    ):
+        if count > limit:
+            yield f"{count} {what}, at most {limit} in {path.stem}"
+
+
 RULES = (
     headings,
     header_and_sections,
@@ -250,4 +288,5 @@ RULES = (
     stated_checks_hold,
     prose_before_code,
     stable_ids,
+    chapters_are_short,
 )

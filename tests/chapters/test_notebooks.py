@@ -15,6 +15,7 @@ from torch import nn
 
 from medtl_utils import training
 from medtl_utils.models import replace_head, source_model
+from tests.chapters.reading_rules import is_deep
 from tests.conftest import ROOT, nbval, own_folders, run_offline
 
 NOTEBOOKS = [
@@ -77,7 +78,7 @@ def copy_cell_alone(path, folder) -> subprocess.CompletedProcess:
 
 
 @pytest.mark.in_background(job=copy_cell_alone)
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", [p for p in NOTEBOOKS if not is_deep(p)], ids=lambda p: p.stem)
 def test_copy_cell_runs_alone(path, done):
     assert done.returncode == 0, done.stderr[-3000:]
 

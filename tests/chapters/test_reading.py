@@ -137,6 +137,20 @@ def test_the_longest_line_that_fits():
     assert list(rules.lines_fit_the_page(notebook, TEMPLATE))
 
 
+def test_the_size_rule_bites():
+    """Words of prose count; solutions, tables, formulas and code do not."""
+    core, deep = FOLDER / "03_loss.ipynb", FOLDER / "03_loss_deep.ipynb"
+    other = "<details>" + "word " * 900 + "</details>\n\n| " + "word " * 900 + "|\n\n`a b c`"
+
+    def found(path, n_words, n_cells):
+        notebook = nbformat.v4.new_notebook(cells=[new_markdown_cell("word " * n_words + other)])
+        notebook.cells += [new_code_cell("x = 1") for _ in range(n_cells)]
+        return list(rules.chapters_are_short(notebook, path))
+
+    assert not found(core, 1800, 22) and not found(deep, 2000, 30)
+    assert len(found(core, 1801, 23)) == len(found(deep, 2001, 31)) == 2
+
+
 def test_the_glossary_rule_bites():
     glossary = '| <a id="odds"></a>odds | 比值 | p / (1 - p). | 99 |'
 

@@ -87,7 +87,8 @@ def test_a_cell_holds_the_scores_of_its_fold(monkeypatch):
     )
     recipe = {"epochs": 3, "batch_size": 8, "lr": 1e-3, "batchnorm": "eval"}
     found = evidence.run("ultrasound", 25, 0, 2, 2, recipe)
-    assert found["scores"].shape == (2, 12) and found["losses"].shape == (2, 3)
+    assert found["scores"].shape == found["mirrored"].shape == (2, 12)
+    assert found["losses"].shape == (2, 3)
     assert asked == [("ultrasound", 0)] * 2 and found["updates"] == 9  # 25 = 3 x 8 + 1
     assert not np.allclose(found["scores"][0], found["scores"][1])
     start = evidence.start("ultrasound", 0, "eval")
