@@ -4,17 +4,16 @@
     python -m studies.evidence
 
 780 images at 64 pixels, five folds, groups of near-copies whole; n of a fold's other images are
-labelled (25, 50, 100, 200, or all). Three repetitions, each with its own folds, its
-own training of every source, and its own draws, which all arms share. One network each: from
-scratch; from the simulated ultrasound; from the control, shapes that are no ultrasound. One recipe
-an arm and number of labels (studies/evidence_plan.py), fixed before any of these networks saw a
-real label; nothing is chosen by validation. A cell is one fold of one repetition: the scores of
-its test images from each draw.
+labelled (25, 50, 100, 200, or all). Three repetitions, each with its own folds, its own training of
+every source, and its own draws, which all arms share. One network each: from scratch; from the
+simulated ultrasound; from the control, shapes that are no ultrasound. One recipe an arm and number
+of labels (studies/evidence_plan.py), fixed before any of these networks saw a real label; nothing
+is chosen by validation. A cell is one fold of one repetition: the scores of its test images from
+each draw.
 """
 
 from __future__ import annotations
 
-import functools
 import itertools
 from dataclasses import replace
 from types import SimpleNamespace
@@ -23,96 +22,75 @@ import numpy as np
 import torch
 from torch import nn
 
-from medtl_utils import fine_tune, freeze, load_model, predict, replace_head
-from medtl_utils.architectures import make_network
+from medtl_utils import (
+    fine_tune,
+    freeze,
+    load_model,
+    param_groups,
+    predict,
+    replace_head,
+    source_model,
+)
 from medtl_utils.data import Split
 from medtl_utils.datasets import busi
-from medtl_utils.grouping import draw_labelled, fold_rows
-from medtl_utils.model_files import GREY
 from medtl_utils.paths import data_folder
-from studies.evidence_plan import DRAWS, FOLDS, PRIMARY, REPETITIONS, recipe_of, weights_of
+from studies.evidence_data import FOLDS, labelled_rows, test_rows, whole
+from studies.evidence_plan import ARMS, DRAWS, PRIMARY, REPETITIONS, recipe_of, weights_of
 from studies.evidence_stats import METRICS, Fold, estimate, holm, summary
+from studies.probe import set_head
 from studies.runner import Study, main
 
-SIZE = 64
+
+def start(arm: str, repetition: int) -> nn.Module:
+    """The arm's source with a new head; torch's seed is set."""
+    source = ARMS[arm][0]
+    if source in ("ultrasound", "shapes"):
+        return replace_head(load_model(weights_of(arm, repetition)), 2)
+    return replace_head(source_model(source), 2)
 
 
-@functools.cache
-def images() -> tuple[Split, np.ndarray]:
-    """All images in the table's order, and the table's folds."""
-    fold = busi.read_table()["fold"]
-    parts = [task._test for task in busi.all_folds("evidence: cross-validation", SIZE)]
-    rows = np.argsort(np.concatenate([np.flatnonzero(fold == k) for k in FOLDS]))
-    picture, label, group = (
-        torch.cat([torch.as_tensor(getattr(part, name)) for part in parts])[rows]
-        for name in ("images", "labels", "near_copies")
+def fitted(arm: str, repetition: int, train: Split, recipe: dict, seed: int) -> tuple:
+    """The arm's network after training, and its loss in each epoch (none for a probe)."""
+    torch.manual_seed(seed)
+    model = start(arm, repetition)
+    if "C" in recipe:
+        return set_head(model, train, recipe["C"]), []
+    freeze(model, through=None, batchnorm=recipe["batchnorm"])
+    # nothing is chosen by validation: two images, one of a class, keep it short
+    few = train[[int((train.labels == c).nonzero()[0]) for c in (0, 1)]]
+    history = fine_tune(
+        model,
+        SimpleNamespace(train=train, val=few),
+        epochs=recipe["epochs"],
+        lr=param_groups(model, recipe["lr"], recipe["decay"]),
+        batch_size=recipe["batch_size"],
+        seed=seed,
+        progress=False,
     )
-    one = parts[0]
-    whole = Split("busi", picture, label, one.classes, one.positive, near_copies=group.numpy())
-    return whole, fold
+    return model, history["train_loss"]
 
 
-def test_rows(repetition: int, fold: int) -> np.ndarray:
-    """Rows of the images that a fold tests: the table's folds, then shuffled anew."""
-    whole, folds = images()
-    if repetition > 0:
-        finding = np.unique(busi.read_table()["class"], return_inverse=True)[1]
-        parts = fold_rows(finding, whole.groups, busi.FINDINGS, len(FOLDS), seed=repetition)
-        return parts[fold][1]
-    return np.flatnonzero(folds == fold)
-
-
-def labelled_rows(repetition: int, fold: int, n: int | None, draw: int) -> np.ndarray:
-    """Rows of n images that no test image has a near-copy among; None: all of them."""
-    whole, _ = images()
-    free = np.setdiff1d(np.arange(len(whole)), test_rows(repetition, fold))
-    if n is None:
-        return free
-    rng = np.random.default_rng([14, repetition, fold, draw])
-    parts = draw_labelled(whole.labels.numpy()[free], whole.groups[free], n, rng, "busi")
-    return free[np.sort(np.concatenate(parts))]
-
-
-def start(arm: str, repetition: int, batchnorm: str) -> nn.Module:
-    """The network before training; torch's seed is set."""
-    if arm == "scratch":
-        model = make_network("resnet18", 2)
-        model.normalisation = GREY
-    else:
-        model = replace_head(load_model(weights_of(arm, repetition)), 2)
-    return freeze(model, through=None, batchnorm=batchnorm)
-
-
-def run(arm: str, n: int | None, repetition: int, fold: int, draws: int, recipe: dict) -> dict:
+def run(
+    data: str, arm: str, n: int | None, repetition: int, fold: int, draws: int, recipe: dict
+) -> dict:
     """Scores of disease of the fold's test images, float32 (draws, images), and all losses.
 
     "scores" of the images as they are, "mirrored" of their mirror images.
     """
-    whole, _ = images()
-    test = whole[test_rows(repetition, fold)]
+    images = whole(data, ARMS[arm][1])
+    test = images[test_rows(data, repetition, fold)]
     mirror = replace(test, images=test.images.flip(-1))
     scores, mirrored, losses, updates = [], [], [], 0
     for draw in range(draws):
-        train = whole[labelled_rows(repetition, fold, n, draw)]
-        # nothing is chosen by validation: two images, one of a class, keep it short
-        few = train[[int((train.labels == c).nonzero()[0]) for c in (0, 1)]]
+        train = images[labelled_rows(data, repetition, fold, n, draw)]
         seed = 10_000 * repetition + 100 * fold + draw
-        torch.manual_seed(seed)
-        model = start(arm, repetition, recipe["batchnorm"])
-        history = fine_tune(
-            model,
-            SimpleNamespace(train=train, val=few),
-            epochs=recipe["epochs"],
-            lr=recipe["lr"],
-            batch_size=recipe["batch_size"],
-            seed=seed,
-            progress=False,
-        )
+        model, loss = fitted(arm, repetition, train, recipe, seed)
         scores.append(predict(model, test)[:, 1].numpy())
         mirrored.append(predict(model, mirror)[:, 1].numpy())
-        losses.append(history["train_loss"])
-        rest = len(train) % recipe["batch_size"]  # a last batch of one image is left out
-        updates = recipe["epochs"] * (len(train) // recipe["batch_size"] + (rest > 1))
+        losses.append(loss)
+        if "epochs" in recipe:  # a last batch of one image is left out
+            whole_batches, rest = divmod(len(train), recipe["batch_size"])
+            updates = recipe["epochs"] * (whole_batches + (rest > 1))
     found = {"scores": np.stack(scores), "mirrored": np.stack(mirrored)}
     return found | {"losses": np.array(losses), "updates": updates}
 
@@ -126,12 +104,11 @@ def folds_of(results: list[tuple[dict, dict]], groups: str = "group") -> dict:
     With another column than "group", test images that have a copy among the labelled ones are left
     out.
     """
-    whole, _ = images()
-    positive, group = whole.labels.numpy() == 1, busi.read_table()[groups]
+    positive, group = whole("busi", 64).labels.numpy() == 1, busi.read_table()[groups]
     found: dict = {}
     for cell, arrays in results:
-        rows = test_rows(cell["repetition"], cell["fold"])
-        others = np.setdiff1d(np.arange(len(whole)), rows)
+        rows = test_rows("busi", cell["repetition"], cell["fold"])
+        others = np.setdiff1d(np.arange(len(group)), rows)
         clear = ~np.isin(group[rows], group[others])
         by_repetition = found.setdefault((cell["arm"], cell["n"]), [[] for _ in REPETITIONS])
         here = Fold(arrays["scores"][:, clear], positive[rows][clear], group[rows][clear])
@@ -192,8 +169,8 @@ def cells() -> list[dict]:
     """Whole repetitions first, all labels first: what is half done says most."""
     order = itertools.product(REPETITIONS, (None, 100, 25, 200, 50), PRIMARY, FOLDS)
     return [
-        {"arm": arm, "n": n, "repetition": r, "fold": k, "draws": DRAWS[n]}
-        | {"recipe": recipe_of(arm, n)}
+        {"data": "busi", "arm": arm, "n": n, "repetition": r, "fold": k}
+        | {"draws": DRAWS[n], "recipe": recipe_of(arm, n)}
         for r, n, arm, k in order
     ]
 
@@ -206,10 +183,8 @@ STUDY = Study(
     recipe="studies/evidence_plan.py",
     seeds=REPETITIONS,
     about={"images": "busi, 780, 64 px", "n": "labelled images; None: all of four folds"},
-    code=tuple(
-        f"medtl_utils.{name}"
-        for name in ("training", "augmentation", "grouping", "models", "architectures")
-    ),
+    code=("studies.evidence_data", "studies.probe")
+    + tuple(f"medtl_utils.{name}" for name in ("training", "augmentation", "grouping", "models")),
     weights=lambda cell: weights_of(cell["arm"], cell["repetition"]),
     archive=data_folder() / "results" / "evidence_cells.npz",
 )

@@ -5,46 +5,59 @@ from __future__ import annotations
 from pathlib import Path
 
 from medtl_utils.data import DataError
-from medtl_utils.paths import cache_folder, data_folder
+from medtl_utils.paths import cache_folder
 
-REPETITIONS, FOLDS = range(3), range(5)
+REPETITIONS = range(3)
 # labelled images (None: all) -> draws a fold in each repetition
 DRAWS = {25: 4, 50: 4, 100: 4, 200: 2, None: 1}
+# arm -> its source, and the size of its images in pixels
+ARMS = {
+    "scratch": ("random", 64),
+    "ultrasound": ("ultrasound", 64),
+    "shapes": ("shapes", 64),
+    "ultrasound, probe": ("ultrasound", 64),
+    "shapes, probe": ("shapes", 64),
+    "ImageNet": ("imagenet_lite0", 64),
+    "ImageNet, 224": ("imagenet_lite0", 224),
+    "ImageNet, 224, probe": ("imagenet_lite0", 224),
+}
 PRIMARY = ("scratch", "ultrasound", "shapes")
 
 # labelled images -> epochs of transfer, images a batch
 _LENGTHS = {25: (30, 8), 50: (20, 8), 100: (25, 32), 200: (20, 32), None: (20, 32)}
-# Transfer: a low rate, and BatchNorm keeps the source's statistics. From scratch: the full rate,
-# BatchNorm by the batch, twice as many updates.
-RECIPES: dict[str, dict[int | None, dict]] = {
-    "transfer": {
-        n: {"epochs": epochs, "batch_size": batch, "lr": 3e-4, "batchnorm": "eval"}
-        for n, (epochs, batch) in _LENGTHS.items()
-    },
-    "scratch": {
-        n: {"epochs": 2 * epochs, "batch_size": batch, "lr": 1e-3, "batchnorm": "train"}
-        for n, (epochs, batch) in _LENGTHS.items()
-    },
-}
+# Transfer: a low rate, lower still in lower blocks, and BatchNorm keeps the source's statistics.
+# From scratch: the full rate everywhere, BatchNorm by the batch, twice as many updates.
+TRANSFER = {"lr": 1e-3, "decay": 0.3, "batchnorm": "eval"}
+PEER = TRANSFER | {"decay": 0.51}  # ten blocks, not six: the same rate at the bottom
+SCRATCH = {"lr": 1e-3, "decay": 1.0, "batchnorm": "train"}
+PROBE = {"C": 0.01}
 
 
 def recipe_of(arm: str, n: int | None) -> dict:
-    return RECIPES["scratch" if arm == "scratch" else "transfer"][n]
+    """How an arm learns from n labelled images (None: all)."""
+    if arm.endswith("probe"):
+        return PROBE
+    epochs, batch = _LENGTHS[n]
+    if arm == "scratch":
+        return SCRATCH | {"epochs": 2 * epochs, "batch_size": batch}
+    rates = PEER if ARMS[arm][0] == "imagenet_lite0" else TRANSFER
+    return rates | {"epochs": epochs, "batch_size": batch}
 
 
 def weights_of(arm: str, repetition: int) -> Path | None:
     """The file of an arm's source, another training for each repetition; None for no source.
 
-    Seed 0 of the ultrasound ships; the others are made by `python -m studies.v2.pretrain`.
+    Raises DataError, with the command that makes it, where the file is missing.
     """
-    if arm == "scratch":
+    source = ARMS[arm][0]
+    if source not in ("ultrasound", "shapes"):
         return None
     ending = "" if repetition == 0 else f"_seed{repetition}"
-    name = f"{arm}_resnet18{ending}.safetensors"
-    files = [folder / name for folder in (cache_folder() / "v2", data_folder())]
-    if not any(found := [file for file in files if file.is_file()]):
+    name = f"{source}_resnet18{ending}.safetensors"
+    file = cache_folder() / "v2" / name
+    if not file.is_file():
         raise DataError(
-            f"{name} is missing. Make it: python -m studies.v2.pretrain --task {arm} "
-            f"--seed {repetition} --out {files[0].parent}"
+            f"{file} is missing. Make it: python -m studies.v2.pretrain --task {source} "
+            f"--seed {repetition} --out {file.parent}"
         )
-    return found[0]
+    return file

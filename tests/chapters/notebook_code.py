@@ -16,8 +16,10 @@ from tests.conftest import ROOT
 
 
 def path_of(number: str) -> Path:
-    """The notebook whose name starts with `number`, such as "03" or "04b"."""
-    (path,) = (ROOT / "notebooks").glob(f"{number}_*.ipynb")
+    """The notebook with this number, such as "03" or "04b"; "03_deep" is its deep dive."""
+    start, deep = number.removesuffix("_deep"), number.endswith("_deep")
+    found = (ROOT / "notebooks").glob(f"{start}_*.ipynb")
+    (path,) = (p for p in found if p.stem.endswith("_deep") == deep)
     return path
 
 
