@@ -33,7 +33,7 @@ PRIMARY = ("scratch", "ultrasound", "shapes")
 _LENGTHS = {25: (30, 60, 8), 50: (20, 40, 8), 100: (25, 75, 32), 200: (20, 60, 32)}
 _LENGTHS[None] = (20, 40, 32)
 # Transfer: a low rate, lower still in lower blocks, and BatchNorm keeps the source's statistics.
-# From scratch: the full rate everywhere, BatchNorm by the batch, two or three times as many updates,
+# From scratch: the full rate everywhere, BatchNorm by the batch, two to three times the updates,
 # so that the training loss settles.
 TRANSFER = {"lr": 1e-3, "decay": 0.3, "batchnorm": "eval"}
 PEER = TRANSFER | {"decay": 0.51}  # ten blocks, not six: the same rate at the bottom
