@@ -31,7 +31,7 @@ PRIMARY = ("scratch", "ultrasound", "shapes")
 
 # labelled images -> epochs of transfer, of scratch, images per batch
 _LENGTHS = {25: (30, 60, 8), 50: (20, 40, 8), 100: (25, 75, 32), 200: (20, 60, 32)}
-_LENGTHS[None] = (20, 40, 32)
+_LENGTHS[None] = (20, 60, 32)
 # Transfer: a low rate, lower still in lower blocks, and BatchNorm keeps the source's statistics.
 # From scratch: the full rate everywhere, BatchNorm by the batch, two to three times the updates,
 # so that the training loss settles.
