@@ -1,4 +1,4 @@
-"""The ten-line fine-tuning snippet of notebook 04, complete, and with one thing left out at a time.
+"""The ten-line snippet of notebook 04b, complete, and with one thing left out at a time.
 
     python -m studies.snippet
 

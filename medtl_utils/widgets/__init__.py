@@ -6,9 +6,9 @@ A new widget goes into its chapter's file, into the lists below and, with a smal
 
 from .chapter_00 import transfer_against_n
 from .chapter_01 import posterior_by_descriptor
-from .chapter_02 import feature_maps, freeze_slider
-from .chapter_03 import loss_curves
-from .chapter_04 import gradient_descent_path
+from .chapter_02 import feature_maps, freeze_and_train
+from .chapter_03 import loss_curves, probability_shift
+from .chapter_04 import best_of_many, gradient_descent_path
 from .chapter_05 import case_viewer
 from .chapter_06 import threshold_explorer
 from .chapter_07 import explanation_viewer
@@ -18,15 +18,17 @@ from .pattern import Slider, choice, explore, slider
 __all__ = [
     "GALLERY",
     "Slider",
+    "best_of_many",
     "case_viewer",
     "choice",
     "explanation_viewer",
     "explore",
     "feature_maps",
-    "freeze_slider",
+    "freeze_and_train",
     "gradient_descent_path",
     "loss_curves",
     "posterior_by_descriptor",
+    "probability_shift",
     "slider",
     "threshold_explorer",
     "transfer_against_n",

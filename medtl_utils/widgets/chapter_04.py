@@ -1,4 +1,4 @@
-"""Chapter 04: the path of gradient descent on a bowl."""
+"""Chapters 04 and 04b: the path of gradient descent on a bowl; the best of many, as reported."""
 
 from __future__ import annotations
 
@@ -7,11 +7,16 @@ from dataclasses import dataclass
 import ipywidgets as ipw
 import matplotlib.pyplot as plt
 import numpy as np
+from scipy.stats import norm
 
 from ..plots import BLUE, GREY, INK, ORANGE
 from .pattern import choice, explore, slider
 
 SHARES = np.arange(5, 206, 5) / 100  # learning rates, as shares of 2/λ_max
+TRUE_AUC, LIKENESS, MALIGNANT = 0.80, 0.8, 0.3  # of the candidates, see `best_of_many`
+
+
+# ---- the path on a bowl --------------------------------------------------------------------------
 
 
 @dataclass
@@ -109,3 +114,53 @@ def _draw_path(axis: plt.Axes, bowl: Bowl, walk: np.ndarray) -> None:
     axis.plot(*bowl.star, color=ORANGE, marker="*", markersize=13, linestyle="none")
     ends = reach * np.array([-1, 1])
     axis.set(xlim=bowl.star[0] + ends, ylim=bowl.star[1] + ends, xlabel="θ₁", ylabel="θ₂")
+
+
+# ---- the best of many ----------------------------------------------------------------------------
+
+
+def best_of_many(repeats: int = 300, seed: int = 0) -> ipw.VBox:
+    """Candidates and images -> the AUC of the best, as reported on the images that chose it.
+
+    All candidates (epochs, recipes, seeds) are equally good: their true AUC is TRUE_AUC. A share
+    MALIGNANT of the images is malignant. Scores are normal, and those of two candidates correlate
+    by LIKENESS within a class. `repeats`: simulated studies.
+    """
+
+    def draw(candidates: int, images: int) -> tuple[plt.Figure, str]:
+        reported = reported_aucs(candidates, images, repeats, seed)
+        middle, (low, high) = reported.mean(), np.percentile(reported, [2.5, 97.5])
+        fig, axis = plt.subplots(figsize=(7.5, 3.2))
+        axis.hist(reported, bins=np.arange(0.5, 1.001, 0.02), color=BLUE, alpha=0.6)
+        axis.axvline(TRUE_AUC, color=INK, linestyle="-", label=f"true AUC, {TRUE_AUC:.2f}")
+        axis.axvline(
+            middle, color=ORANGE, linestyle="--", label=f"mean of the reports, {middle:.2f}"
+        )
+        axis.set(xlabel="AUC of the best candidate, as reported", ylabel="simulated studies")
+        axis.legend(fontsize=10, loc="upper left")
+        excess = middle - TRUE_AUC
+        axis.set_title(f"Best of {candidates} on {images} images: reported - true = {excess:+.3f}")
+        text = (
+            f"{repeats} simulated studies, each with {candidates} equally good candidates and "
+            f"{images} images that both choose and report. True AUC {TRUE_AUC:.2f}; reported "
+            f"{middle:.3f} on average, 95 % of the studies between {low:.3f} and {high:.3f}."
+        )
+        return fig, text
+
+    return explore(
+        draw,
+        candidates=slider("candidates compared", 1, 30, 10),
+        images=slider("images that choose and report", 40, 400, 100, 20),
+    )
+
+
+def reported_aucs(candidates: int, images: int, repeats: int, seed: int) -> np.ndarray:
+    """(repeats,) the highest AUC of `candidates` equally good ones on the same `images`."""
+    rng, ill = np.random.default_rng(seed), round(MALIGNANT * images)
+    own = rng.normal(size=(repeats, candidates, images))
+    shared = rng.normal(size=(repeats, 1, images))
+    scores = np.sqrt(LIKENESS) * shared + np.sqrt(1 - LIKENESS) * own
+    scores[..., :ill] += np.sqrt(2) * norm.ppf(TRUE_AUC)
+    ranks = scores.argsort(-1).argsort(-1) + 1
+    wins = ranks[..., :ill].sum(-1) - ill * (ill + 1) / 2  # Mann and Whitney
+    return (wins / (ill * (images - ill))).max(1)

@@ -1,4 +1,4 @@
-"""Every widget alone: a small cell each, with small data and no training.
+"""Every widget alone: a small cell each, with small data and a few steps of training at most.
 
 A notebook made of these cells is driven in a browser.
 """
@@ -25,11 +25,17 @@ from medtl_utils.widgets import feature_maps
 task = load_task("phantom", n_train=25)
 widget = feature_maps(source_model("random"), task.val)
 """,
-    "freeze_slider": """\
-from medtl_utils import replace_head, source_model
-from medtl_utils.widgets import freeze_slider
+    "freeze_and_train": """\
+from medtl_utils import load_task, replace_head, source_model
+from medtl_utils.widgets import freeze_and_train
 
-widget = freeze_slider(replace_head(source_model("random"), 2))
+task = load_task("phantom", size=32, n_train=25)
+widget = freeze_and_train(replace_head(source_model("random"), 2), task.val)
+""",
+    "probability_shift": """\
+from medtl_utils.widgets import probability_shift
+
+widget = probability_shift(prevalence=0.27)
 """,
     "loss_curves": """\
 from medtl_utils.widgets import loss_curves
@@ -40,6 +46,11 @@ widget = loss_curves()
 from medtl_utils.widgets import gradient_descent_path
 
 widget = gradient_descent_path(H=[[2, 0.6], [0.6, 1]], theta_star=[1, -0.5], theta_0=[-1, 1])
+""",
+    "best_of_many": """\
+from medtl_utils.widgets import best_of_many
+
+widget = best_of_many()
 """,
     "case_viewer": """\
 import torch

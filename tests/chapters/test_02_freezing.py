@@ -1,4 +1,4 @@
-"""Notebook 02: its freeze against the helper's, its feature maps and its interval."""
+"""Notebook 02 and its deep dive: freeze against the helper's, feature maps, the interval."""
 
 import copy
 
@@ -83,7 +83,7 @@ def maps_agree(maps_of, model) -> bool:
 
 
 def test_feature_maps_are_the_layers_outputs(varied_resnet):
-    assert maps_agree(function("02", "maps_of"), varied_resnet)
+    assert maps_agree(function("02_deep", "maps_of"), varied_resnet)
 
 
 @pytest.mark.parametrize(
@@ -96,29 +96,29 @@ def test_feature_maps_are_the_layers_outputs(varied_resnet):
     ids=["hooks left behind", "training mode", "the stem before its pooling"],
 )
 def test_the_map_test_bites(mistake, varied_resnet):
-    assert not maps_agree(function("02", "maps_of", mistake), copy.deepcopy(varied_resnet))
+    assert not maps_agree(function("02_deep", "maps_of", mistake), copy.deepcopy(varied_resnet))
 
 
 # ---- the interval -------------------------------------------------------------------------------
 
 
-def interval_agrees(over_patients) -> bool:
-    """With the standard error of a ratio over patients (delta method), within 20 %."""
+def interval_agrees(interval) -> bool:
+    """With the standard error of a ratio over groups (delta method), within 20 %."""
     rng = np.random.default_rng(3)
     size = rng.integers(1, 5, 150)
     patients = np.repeat(np.arange(150), size).astype(str)
     values = np.repeat(rng.normal(2, 1, 150), size) + rng.normal(0, 0.3, len(patients))
-    value, low, high = over_patients(values, patients)
+    value, low, high = interval(values, patients)
     total, mean = np.array([values[patients == str(p)].sum() for p in range(150)]), values.mean()
     se = np.sqrt(150 / 149 * ((total - mean * size) ** 2).sum()) / size.sum()
     return abs(value - mean) < 1e-9 and abs((high - low) / 2 - 1.96 * se) < 0.2 * 1.96 * se
 
 
-def test_interval_over_patients():
-    assert interval_agrees(function("02", "over_patients"))
+def test_interval_over_groups():
+    assert interval_agrees(function("02", "interval"))
 
 
 def test_the_interval_test_bites():
     """Planted: images drawn one by one, as if they were independent."""
-    right = function("02", "over_patients")
-    assert not interval_agrees(lambda values, patients: right(values, np.arange(len(patients))))
+    right = function("02", "interval")
+    assert not interval_agrees(lambda values, groups: right(values, np.arange(len(groups))))

@@ -1,4 +1,4 @@
-"""Notebook 02: its counts, convolution, BatchNorm and residual block against other sources."""
+"""Notebook 02 and its deep dive: counts and parts of a ResNet against other sources."""
 
 import numpy as np
 import pytest
@@ -88,7 +88,7 @@ def batchnorm_agrees(layer_class) -> bool:
 
 
 def test_batchnorm_by_hand():
-    assert batchnorm_agrees(function("02", "BatchNorm")) and batchnorm_agrees(nn.BatchNorm2d)
+    assert batchnorm_agrees(function("02_deep", "BatchNorm")) and batchnorm_agrees(nn.BatchNorm2d)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_batchnorm_by_hand():
     ],
 )
 def test_the_batchnorm_test_bites(mistake):
-    assert not batchnorm_agrees(function("02", "BatchNorm", mistake))
+    assert not batchnorm_agrees(function("02_deep", "BatchNorm", mistake))
 
 
 def block_agrees(block_class, model) -> bool:
@@ -118,17 +118,17 @@ def block_agrees(block_class, model) -> bool:
 
 
 def test_residual_block_by_hand(varied_resnet):
-    assert block_agrees(function("02", "ResidualBlock"), varied_resnet)
+    assert block_agrees(function("02_deep", "ResidualBlock"), varied_resnet)
 
 
 @pytest.mark.parametrize(
     "mistake", [("(F + x).relu()", "F.relu()"), ("(F + x).relu()", "F.relu() + x")]
 )
 def test_the_block_test_bites(mistake, varied_resnet):
-    assert not block_agrees(function("02", "ResidualBlock", mistake), varied_resnet)
+    assert not block_agrees(function("02_deep", "ResidualBlock", mistake), varied_resnet)
 
 
 def test_the_block_needs_its_padding(varied_resnet):
     with pytest.raises(RuntimeError, match="size"):
-        no_padding = function("02", "ResidualBlock", ("padding=1", "padding=0"))
+        no_padding = function("02_deep", "ResidualBlock", ("padding=1", "padding=0"))
         block_agrees(no_padding, varied_resnet)

@@ -1,4 +1,4 @@
-"""Notebook 02: CKA against another definition; its transplant against the study's."""
+"""Deep dive 02: CKA against another definition; its transplant against the study's."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def cka_agrees(cka) -> bool:
 
 
 def test_cka_equals_the_hsic_form():
-    assert cka_agrees(function("02", "cka")) and cka_agrees(study.cka)
+    assert cka_agrees(function("02_deep", "cka")) and cka_agrees(study.cka)
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_cka_equals_the_hsic_form():
     ids=["X not centred", "Y not centred", "no square", "one mean for all columns"],
 )
 def test_the_cka_test_bites(mistake):
-    assert not cka_agrees(function("02", "cka", mistake))
+    assert not cka_agrees(function("02_deep", "cka", mistake))
 
 
 def same_transplant(a, b, source) -> bool:
@@ -56,7 +56,7 @@ def same_transplant(a, b, source) -> bool:
 
 
 def test_the_notebooks_transplant_is_the_studys(varied_resnet):
-    assert same_transplant(function("02", "transplant"), study.transplant, varied_resnet)
+    assert same_transplant(function("02_deep", "transplant"), study.transplant, varied_resnet)
     weights, copied = varied_resnet.state_dict(), study.transplant(varied_resnet, 2).state_dict()
     same = [n for n, t in weights.items() if t.ndim == 4 and torch.equal(t, copied[n])]
     assert {name.split(".")[0] for name in same} == {"conv1", "layer1"}
@@ -66,5 +66,5 @@ def test_the_notebooks_transplant_is_the_studys(varied_resnet):
     "mistake", [("BLOCKS[:k]", "BLOCKS[:k - 1]"), ("('conv1', 'bn1')", "('conv1',)")]
 )
 def test_the_transplant_test_bites(mistake, varied_resnet):
-    planted = function("02", "transplant", mistake)
+    planted = function("02_deep", "transplant", mistake)
     assert not same_transplant(planted, study.transplant, varied_resnet)

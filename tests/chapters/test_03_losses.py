@@ -1,4 +1,4 @@
-"""Notebook 03: every loss equals PyTorch's, every gradient its finite differences.
+"""Notebook 03 and its deep dive: every loss equals PyTorch's, every gradient small differences.
 
 Each check fails on planted mistakes.
 """
@@ -10,6 +10,15 @@ import torch.nn.functional as F
 from torchvision.ops import sigmoid_focal_loss
 
 from tests.chapters.notebook_code import namespace
+
+CORE, DEEP = "03", "03_deep"
+# names of checks whose functions stand in the deep dive
+DEEPER = {"focal", "focal, gamma 0", "focal, gamma 0.5", "smoothed", "absolute", "huber"}
+
+
+def home(name: str) -> str:
+    """The notebook in which what `name` checks is built."""
+    return DEEP if name in DEEPER else CORE
 
 
 def inputs() -> list[tuple[np.ndarray, np.ndarray]]:
@@ -81,7 +90,7 @@ def equals_the_oracle(name: str, space: dict) -> bool:
 
 @pytest.mark.parametrize("name", ORACLES)
 def test_the_loss_equals_pytorch(name):
-    assert equals_the_oracle(name, namespace("03"))
+    assert equals_the_oracle(name, namespace(home(name)))
 
 
 WRONG_LOSSES = {
@@ -111,7 +120,7 @@ WRONG_LOSSES = {
 @pytest.mark.parametrize("mistake", WRONG_LOSSES)
 def test_the_loss_test_bites(mistake):
     name, right, wrong = WRONG_LOSSES[mistake]
-    assert not equals_the_oracle(name, namespace("03", (right, wrong)))
+    assert not equals_the_oracle(name, namespace(home(name), (right, wrong)))
 
 
 # ---- gradients ----------------------------------------------------------------------------------
@@ -153,7 +162,7 @@ def equals_finite_differences(name: str, space: dict) -> bool:
 
 @pytest.mark.parametrize("name", GRADIENTS)
 def test_the_gradient_equals_finite_differences(name):
-    assert equals_finite_differences(name, namespace("03"))
+    assert equals_finite_differences(name, namespace(home(name)))
 
 
 WRONG_GRADIENTS = {
@@ -177,7 +186,7 @@ WRONG_GRADIENTS = {
 @pytest.mark.parametrize("mistake", WRONG_GRADIENTS)
 def test_the_gradient_test_bites(mistake):
     name, right, wrong = WRONG_GRADIENTS[mistake]
-    assert not equals_finite_differences(name, namespace("03", (right, wrong)))
+    assert not equals_finite_differences(name, namespace(home(name), (right, wrong)))
 
 
 def numerical_gradient_is_right(space: dict) -> bool:
@@ -190,6 +199,6 @@ def numerical_gradient_is_right(space: dict) -> bool:
 
 
 def test_the_notebooks_finite_differences():
-    assert numerical_gradient_is_right(namespace("03"))
-    assert not numerical_gradient_is_right(namespace("03", ("(2 * step)", "step")))
-    assert not numerical_gradient_is_right(namespace("03", ("down[place] -= step", "pass")))
+    assert numerical_gradient_is_right(namespace(CORE))
+    assert not numerical_gradient_is_right(namespace(CORE, ("(2 * step)", "step")))
+    assert not numerical_gradient_is_right(namespace(CORE, ("down[place] -= step", "pass")))

@@ -1,4 +1,4 @@
-"""Notebook 04: the largest stable rate, power iteration and the logistic loss, against others."""
+"""Chapter 04: the largest stable rate, power iteration and the logistic loss, against others."""
 
 import numpy as np
 import pytest
@@ -59,9 +59,10 @@ def components_shrink_as_predicted(descend) -> bool:
     return True
 
 
-def test_each_component_shrinks_by_its_factor():
-    right = function("04", "descend")
-    upwards = function("04", "descend", ("path[-1] - alpha", "path[-1] + alpha"))
+@pytest.mark.parametrize("notebook", ["04", "04_deep"])
+def test_each_component_shrinks_by_its_factor(notebook):
+    right = function(notebook, "descend")
+    upwards = function(notebook, "descend", ("path[-1] - alpha", "path[-1] + alpha"))
     assert components_shrink_as_predicted(right)
     assert not components_shrink_as_predicted(upwards)
     assert not components_shrink_as_predicted(lambda *a: right(*a, beta=0.1))
@@ -78,9 +79,31 @@ def power_iteration_agrees(top_eigenvalue) -> bool:
 
 
 def test_power_iteration():
-    assert power_iteration_agrees(function("04", "top_eigenvalue"))
-    hasty = function("04", "top_eigenvalue", ("steps=100", "steps=3"))
+    assert power_iteration_agrees(function("04_deep", "top_eigenvalue"))
+    hasty = function("04_deep", "top_eigenvalue", ("steps=100", "steps=3"))
     assert not power_iteration_agrees(hasty)
+
+
+def rate_is_right(largest_stable_rate) -> bool:
+    """Of the copy cell: against SciPy on a bowl, and on a saddle that bends down more than up."""
+    rotation = scipy.linalg.qr(np.random.default_rng(0).normal(size=(5, 5)))[0]
+    torch.manual_seed(0)
+    for curvature in ([5.0, 3, 2, 1, 0.1], [-6.0, 2, 1, 0.5, 0.1]):
+        H = torch.tensor(rotation @ np.diag(curvature) @ rotation.T)
+        parts = [torch.ones(2, dtype=torch.float64), torch.ones(3, dtype=torch.float64)]
+        frozen = torch.ones(1, dtype=torch.float64)
+        theta = torch.cat([part.requires_grad_() for part in parts])
+        loss = theta @ H @ theta / 2 + 100 * frozen.sum() ** 2
+        rate = largest_stable_rate(loss, [*parts, frozen])
+        if not np.isclose(rate, 2 / scipy.linalg.eigvalsh(H.numpy())[-1], rtol=1e-4):
+            return False
+    return True
+
+
+def test_the_rate_of_the_copy_cell():
+    assert rate_is_right(function("04", "largest_stable_rate", copy=True))
+    for mistake in [("2 / (top + shift)", "1 / (top + shift)"), ("shift = top", "shift = 0.0")]:
+        assert not rate_is_right(function("04", "largest_stable_rate", mistake, copy=True))
 
 
 # ---- logistic regression ------------------------------------------------------------------------
@@ -97,8 +120,9 @@ def optimum_is_sklearns(gradient, C_of=lambda m, lam: 1 / (m * lam)) -> bool:
     return np.abs(theta - np.append(other.coef_[0], other.intercept_)).max() < 1e-5
 
 
-def test_the_logistic_optimum_is_sklearns():
-    assert optimum_is_sklearns(function("04", "logistic_gradient"))
+@pytest.mark.parametrize("notebook", ["04", "04_deep"])
+def test_the_logistic_optimum_is_sklearns(notebook):
+    assert optimum_is_sklearns(function(notebook, "logistic_gradient"))
 
 
 @pytest.mark.parametrize(

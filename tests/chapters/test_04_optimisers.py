@@ -1,4 +1,4 @@
-"""Notebook 04: momentum and Adam equal PyTorch's; the head's gradient, and the straight line."""
+"""Chapter 04: the optimisers equal PyTorch's; the head's gradient, and the straight line."""
 
 from collections import OrderedDict
 
@@ -8,6 +8,7 @@ import scipy.special
 import torch
 from torch import nn
 
+from medtl_utils.exercises import EXERCISES
 from tests.chapters.notebook_code import function
 
 
@@ -24,8 +25,9 @@ def equals_torch(path_of, optimiser, **settings) -> bool:
     return bool(np.abs(ours - theta.detach().numpy()).max() < 1e-12)
 
 
-def test_momentum_equals_torch():
-    descend, SGD = function("04", "descend"), torch.optim.SGD
+@pytest.mark.parametrize("notebook", ["04", "04_deep"])
+def test_momentum_equals_torch(notebook):
+    descend, SGD = function(notebook, "descend"), torch.optim.SGD
     ours = lambda g, t: descend(g, t, 0.01, 100, 0.9)
     assert equals_torch(ours, SGD, lr=0.01, momentum=0.9)
     assert not equals_torch(ours, SGD, lr=0.01, momentum=0.9, nesterov=True)
@@ -40,6 +42,8 @@ def test_adam_equals_torch():
     assert equals_torch(decayed, torch.optim.AdamW, **settings)
     # planted: decay that enters through the gradient, as in torch's Adam, is not AdamW's
     assert not equals_torch(decayed, Adam, **settings)
+    shorter = function("04_deep", "adam")
+    assert equals_torch(lambda g, t: shorter(g, t, 100), Adam, lr=0.001)
 
 
 @pytest.mark.parametrize(
@@ -55,6 +59,65 @@ def test_adam_equals_torch():
 def test_the_adam_test_bites(mistake):
     adam = function("04", "adam", mistake)
     assert not equals_torch(lambda g, t: adam(g, t, 100), torch.optim.Adam, lr=0.001)
+
+
+# ---- the exercises: what they call right is PyTorch's -------------------------------------------
+
+
+def nesterov_path(step):
+    def path_of(gradient, theta):
+        path, v = [theta], np.zeros_like(theta)
+        for _ in range(100):
+            theta, v = step(theta, v, gradient(theta), 0.01, 0.9)
+            path.append(theta)
+        return path
+
+    return path_of
+
+
+def test_nesterov_is_torchs():
+    settings = {"lr": 0.01, "momentum": 0.9, "nesterov": True}
+    exercise = EXERCISES["4.3"]
+    assert equals_torch(nesterov_path(exercise.right), torch.optim.SGD, **settings)
+    for wrong in exercise.wrong:
+        assert not equals_torch(nesterov_path(wrong.function), torch.optim.SGD, **settings)
+
+
+def clips_as_torch(clip) -> bool:
+    for g1, g2, limit in EXERCISES["4.2"].cases():
+        parameters = [torch.zeros(g.shape, dtype=torch.float64) for g in (g1, g2)]
+        for parameter, g in zip(parameters, (g1, g2)):
+            parameter.grad = torch.tensor(g)
+        nn.utils.clip_grad_norm_(parameters, limit)
+        for parameter, ours in zip(parameters, clip(g1, g2, limit)):
+            if not np.allclose(parameter.grad.numpy(), ours, rtol=1e-5):
+                return False
+    return True
+
+
+def test_clipping_is_torchs():
+    exercise = EXERCISES["4.2"]
+    assert clips_as_torch(exercise.right)
+    assert not any(clips_as_torch(wrong.function) for wrong in exercise.wrong)
+
+
+def step_is_autograds(step) -> bool:
+    """A scale and a shift behind a frozen layer, after one step of torch.optim.SGD."""
+    for x_hat, du, gamma, beta, alpha in EXERCISES["4.4"].cases():
+        learnt = [torch.tensor(a, requires_grad=True) for a in (gamma, beta)]
+        optimiser = torch.optim.SGD(learnt, lr=alpha)
+        (learnt[0] * torch.tensor(x_hat) + learnt[1]).backward(torch.tensor(du))
+        optimiser.step()
+        ours = step(x_hat, du, gamma, beta, alpha)
+        if not all(np.allclose(a.detach().numpy(), b) for a, b in zip(learnt, ours)):
+            return False
+    return True
+
+
+def test_scale_and_shift_step_is_autograds():
+    exercise = EXERCISES["4.4"]
+    assert step_is_autograds(exercise.right)
+    assert not any(step_is_autograds(wrong.function) for wrong in exercise.wrong)
 
 
 # ---- the head -----------------------------------------------------------------------------------
@@ -114,9 +177,9 @@ def line_is_straight(between, travelled) -> bool:
 
 
 def test_line_and_distance():
-    between, travelled = function("04", "between"), function("04", "travelled")
+    between, travelled = function("04_deep", "between"), function("04_deep", "travelled")
     assert line_is_straight(between, travelled)
-    swapped = function("04", "between", ("(1 - s) * a + s * b", "s * a + (1 - s) * b"))
+    swapped = function("04_deep", "between", ("(1 - s) * a + s * b", "s * a + (1 - s) * b"))
     assert not line_is_straight(swapped, travelled)
-    squared = function("04", "travelled", ("value ** 0.5", "value"))
+    squared = function("04_deep", "travelled", ("value ** 0.5", "value"))
     assert not line_is_straight(between, squared)

@@ -1,4 +1,4 @@
-"""Notebook 06: DeLong's test with patients, against loops, the jackknife and simulation."""
+"""Deep dive of notebook 06: DeLong with patients, against loops, the jackknife and simulation."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from sklearn.metrics import roc_auc_score
 from medtl_utils import delong
 from tests.chapters.notebook_code import namespace
 
-N = namespace("06")
+N = namespace("06_deep")
 
 
 def study(seed=0, people=40, images=3, mixed=False, ties=True):

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torchvision.ops import sigmoid_focal_loss
 
-from medtl_utils import freeze, phantom, replace_head, source_model, widgets
+from medtl_utils import phantom, source_model, widgets
 from medtl_utils.models import BLOCKS
 from medtl_utils.paths import data_folder
 from tests.conftest import make_split, picture
@@ -157,32 +157,6 @@ def test_feature_maps(shown, source, monkeypatch):
         lambda model, layer, images: maps(model, layer, 255 - images),
     )
     assert not all(maps_are_the_layers(source))
-
-
-def learns_and_stays(source, through: str | None) -> tuple[int, int]:
-    """Parameters that `freeze` leaves to learn, and statistics that a batch does not change."""
-    model = replace_head(copy.deepcopy(source), 2)
-    freeze(model, through, batchnorm="frozen" if through else "train")
-    learn = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    before = {name: b.clone() for name, b in model.train().named_buffers() if "running" in name}
-    model(torch.randn(4, 3, 32, 32))
-    after = dict(model.named_buffers())
-    return learn, sum(b.numel() for name, b in before.items() if torch.equal(b, after[name]))
-
-
-def slider_counts_what_freeze_freezes(source) -> Iterator[bool]:
-    box = widgets.freeze_slider(replace_head(copy.deepcopy(source), 2))
-    for place, through in enumerate([None, *BLOCKS]):
-        box.children[0].value = place
-        learn, stay = learns_and_stays(source, through)
-        yield f"{learn:,} of 11,177,538 parameters learn; {stay:,} of 9,600" in said(box)
-    yield "Frozen: stem, layer1, layer2, layer3, layer4." in said(box)
-
-
-def test_freeze_slider(shown, source, monkeypatch):
-    assert all(slider_counts_what_freeze_freezes(source))
-    planted(monkeypatch, "chapter_02", "BLOCKS", ("layer1", "stem", *BLOCKS[2:]))
-    assert not all(slider_counts_what_freeze_freezes(source))
 
 
 # ---- chapters 03 and 04 ------------------------------------------------------------------------

@@ -180,55 +180,6 @@ def test_the_damage_test_bites(toy):
     assert not notices_damage(key, file, reads_what_it_can)
 
 
-# ---- the archive that is committed ---------------------------------------------------------------
-
-
-def lost_and_found(toy, unpack) -> Counter:
-    """What a second run makes whose cache was lost and whose archive is there."""
-    study = dataclasses.replace(toy(), archive=toy.folder / "results" / "cells.npz")
-    table = runner.run(study)
-    before = made(toy.folder)
-    for file in (toy.folder / "studies" / "toy").iterdir():
-        file.unlink()
-    unpack(study)
-    assert runner.run(study)["rows"] == table["rows"]
-    return made(toy.folder) - before
-
-
-def test_a_lost_cache_comes_back_from_the_archive(toy):
-    assert lost_and_found(toy, lambda study: None) == Counter()
-
-
-def test_the_archive_test_bites(toy):
-    assert lost_and_found(toy, lambda study: study.archive.unlink()) == EVERY
-
-
-def test_cells_of_other_code_stay_in_the_archive(toy):
-    archive = toy.folder / "results" / "cells.npz"
-    runner.run(dataclasses.replace(toy(), archive=archive))
-    before = made(toy.folder)
-    runner.run(dataclasses.replace(toy("SCALE = 2", "SCALE = 3"), archive=archive))
-    assert made(toy.folder) - before == EVERY
-
-
-def test_each_cell_may_have_its_own_weights(toy):
-    """A changed file makes anew the cells that start from it, and no others."""
-    other = toy.folder / "other"
-    other.write_bytes(b"5678")
-    weights = lambda cell: (
-        None if cell["x"] < 3 else other if cell["x"] < 6 else toy.folder / "weights"
-    )
-    study = dataclasses.replace(toy(), weights=weights)
-    table = runner.run(study)
-    assert table["source_sha256"] == {
-        f.name: cache.sha256_of(f) for f in (other, toy.folder / "weights")
-    }
-    before = made(toy.folder)
-    other.write_bytes(b"9")
-    runner.run(study)
-    assert made(toy.folder) - before == Counter([3, 4, 5])
-
-
 # ---- recipe, code, weights -----------------------------------------------------------------------
 
 
