@@ -27,7 +27,14 @@ DEEP_SECTIONS = ("Summary", "References")
 # chapters in their short form, whose sizes are held: words of prose, code cells
 CORE, DEEP = (1800, 22), (2000, 30)
 SHORT = dict.fromkeys(
-    ("02_shared_and_specific_layers", "03_loss", "04_gradient_descent", "04b_find_the_faults"), CORE
+    (
+        "02_shared_and_specific_layers",
+        "03_loss",
+        "04_gradient_descent",
+        "04b_find_the_faults",
+        "06_evaluate_honestly",
+    ),
+    CORE,
 )
 TERM = re.compile(r'<a id="([\w-]+)"></a>([^|]+)\|([^|]+)\|([^|]+)\|\s*(\d\d)')
 

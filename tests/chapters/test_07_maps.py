@@ -1,15 +1,22 @@
-"""Notebook 07: Grad-CAM against captum, maps with known answers, the randomisation check."""
+"""Notebook 07 and its deep dive: Grad-CAM and HiResCAM against captum, maps with known answers,
+the randomisation check, the copy cell."""
 
+import ast
 import copy
+import inspect
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+import medtl_utils as mt
 from medtl_utils import replace_head, source_model
 from medtl_utils.phantom import simulate_target
+from tests.chapters import notebook_code
 from tests.chapters.notebook_code import function, namespace
+from tests.conftest import make_split
 
 
 @pytest.fixture(scope="module")
@@ -51,9 +58,10 @@ def equals_captum(grad_cam, model, images, layer="layer2") -> bool:
     return True
 
 
-@pytest.mark.parametrize("layer", ["layer2", "layer3", "layer4"])
-def test_grad_cam_equals_captum(model, images, layer):
-    assert equals_captum(function("07", "grad_cam"), model, images, layer)
+@pytest.mark.parametrize("layer", ["layer1", "layer2", "layer3", "layer4"])
+@pytest.mark.parametrize("number", ["07", "07_deep"])
+def test_grad_cam_equals_captum(model, images, number, layer):
+    assert equals_captum(function(number, "grad_cam"), model, images, layer)
 
 
 GAP = "z[:, target] - z[:, 1 - target]"
@@ -74,16 +82,113 @@ def test_the_captum_test_bites(model, images, mistake):
     assert not equals_captum(planted, copy.deepcopy(model), images)
 
 
+# ---- HiResCAM, in the deep dive ------------------------------------------------------------------
+
+
+def hires_is_captums(hires_cam, model, images, layer) -> bool:
+    """captum's gradient times activation of a layer, summed over its channels, positive part."""
+    from captum import attr as captum
+
+    gap = lambda x: model(x).diff(dim=1)[:, 0]  # captum allows one pass of the model alone
+    explain = captum.LayerGradientXActivation(gap, getattr(model, layer))
+    theirs = explain.attribute(model.normalisation(images)).sum(dim=1, keepdim=True).relu()
+    theirs = captum.LayerAttribution.interpolate(theirs, images.shape[2:], "bilinear")[:, 0]
+    ours = hires_cam(model, images, 1, layer)
+    return bool((ours - theirs.detach()).abs().max() < 1e-5 * theirs.max())
+
+
+@pytest.mark.parametrize("layer", ["layer1", "layer2"])
+def test_hires_cam_equals_captum(model, images, layer):
+    assert hires_is_captums(function("07_deep", "hires_cam"), model, images, layer)
+    averaged = function("07_deep", "grad_cam")  # planted: the gradient is averaged
+    assert not hires_is_captums(averaged, model, images, layer)
+
+
+def test_hires_cam_is_grad_cam_before_the_average_over_places_alone(model, images):
+    grad_cam, hires_cam = (function("07_deep", name) for name in ("grad_cam", "hires_cam"))
+    maps = lambda layer: (explain(model, images, 1, layer) for explain in (grad_cam, hires_cam))
+    close = lambda a, b: torch.allclose(a, b, atol=1e-5 * float(a.max()))
+    assert close(*maps("layer4"))
+    assert not close(*maps("layer3"))
+
+
+# ---- the copy cell, and what the deep dive repeats -----------------------------------------------
+
+
 def copies_agree(short, model, images) -> bool:
     long = function("07", "grad_cam")
     return torch.equal(short(model, images, 1, "layer3"), long(model, images, 1, "layer3"))
 
 
 def test_the_copy_cells_function_is_the_same(model, images):
-    """The copy cell repeats grad_cam in fewer lines."""
+    """The copy cell repeats grad_cam in fewer lines, for any number of classes."""
     assert copies_agree(function("07", "grad_cam", copy=True), model, images)
     no_relu = function("07", "grad_cam", (".relu()", ""), copy=True)
     assert not copies_agree(no_relu, model, images)
+
+
+def explains_the_log_odds(grad_cam, images) -> bool:
+    """Three classes: captum's map of log P / (1 - P) of the last one."""
+    from captum import attr as captum
+
+    torch.manual_seed(1)
+    model = replace_head(source_model("ultrasound"), 3).eval()
+
+    def log_odds(x):
+        p = model(x).softmax(dim=1)[:, 2]
+        return p.log() - (1 - p).log()
+
+    explain = captum.LayerGradCam(log_odds, model.layer2)
+    theirs = explain.attribute(model.normalisation(images), relu_attributions=True)
+    theirs = captum.LayerAttribution.interpolate(theirs, images.shape[2:], "bilinear").detach()[
+        :, 0
+    ]
+    ours = grad_cam(model, images, 2, "layer2")
+    return bool((ours - theirs).abs().max() < 1e-4 * theirs.max())
+
+
+def test_the_copy_cell_explains_three_classes(images):
+    assert explains_the_log_odds(function("07", "grad_cam", copy=True), images)
+    one_logit = ("z[:, target] - z[:, torch.arange(z.shape[1]) != target].logsumexp(dim=1)",
+                 "z[:, target]")  # fmt: skip
+    assert not explains_the_log_odds(function("07", "grad_cam", one_logit, copy=True), images)
+
+
+def test_the_copy_cell_runs_on_rgb_and_three_classes(monkeypatch, capsys):
+    classes = ("normal", "benign", "malignant")
+    split = make_split("val", 12, classes=classes, positive=None)
+    split.images = split.images.expand(-1, 3, -1, -1).contiguous()
+    task = SimpleNamespace(train=split, val=split, classes=classes, positive=None)
+    monkeypatch.setattr(mt, "load_task", lambda *args, **more: task)
+    monkeypatch.setattr(mt, "fine_tune", lambda *args, **more: None)
+    (cell,) = [c for c in notebook_code._cells("07") if "copy" in c.metadata.get("tags", [])]
+    exec(cell.source, {})
+    said = capsys.readouterr().out
+    assert all(f"{name}: 4 maps" in said for name in classes) and "mask" not in said
+    split.masks = torch.ones(12, 32, 32, dtype=torch.bool)
+    exec(cell.source, {})
+    assert capsys.readouterr().out.count("a dot in the middle: 4") == 3
+
+
+def repeats(name: str, *changes) -> bool:
+    """Whether the deep dive's function is the core's, to the letter, comments aside."""
+    body = lambda number, *more: ast.dump(ast.parse(_source(number, name, *more)))
+    return body("07") == body("07_deep", *changes)
+
+
+def _source(number: str, name: str, *changes) -> str:
+    statements = notebook_code._statements(number, False)
+    (text,) = [ast.unparse(s) for s in statements if getattr(s, "name", None) == name]
+    for change in changes:
+        text = notebook_code.plant(text, *change)
+    return text
+
+
+@pytest.mark.parametrize("name", ["pointing", "with_interval", "input_gradient"])
+def test_the_deep_dive_repeats_the_cores_functions(name):
+    assert repeats(name)
+    parameter = list(inspect.signature(function("07", name)).parameters)[0]
+    assert not repeats(name, (f"({parameter}, ", f"({parameter}s, "))
 
 
 # ---- maps with known answers --------------------------------------------------------------------
@@ -96,22 +201,22 @@ def answers_are_known(pointing, energy) -> bool:
     L = torch.zeros(4, 4, 4)
     L[0, 1, 1], L[0, 2, 3] = 3.0, 1.0  # three quarters inside
     L[1, 0, 0], L[1, 3, 2] = 1.0, 4.0  # one fifth inside
-    L[2] = 0.5  # half; the first place, inside, counts as the peak
+    L[2] = 0.5  # flat: half of the highest points, and half of the map
     hits, shares = pointing(L, M), energy(L, M)
-    return np.allclose(hits, [1, 0, 1, 0]) and np.allclose(shares, [0.75, 0.2, 0.5, 0.0])
+    return np.allclose(hits, [1, 0, 0.5, 0]) and np.allclose(shares, [0.75, 0.2, 0.5, 0.0])
 
 
 def test_pointing_game_and_energy_on_known_maps():
-    assert answers_are_known(function("07", "pointing"), function("07", "energy"))
+    assert answers_are_known(function("07", "pointing"), function("07_deep", "energy"))
 
 
 @pytest.mark.parametrize(
     "mistake",
-    [("argmax", "argmin"), (" & (L.amax(dim=(1, 2)) > 0)", "")],
+    [("L == L.amax(", "L == L.amin("), (" & (L > 0)", "")],
     ids=["lowest point", "an empty map hits"],
 )
 def test_the_known_maps_bite_on_pointing(mistake):
-    assert not answers_are_known(function("07", "pointing", mistake), function("07", "energy"))
+    assert not answers_are_known(function("07", "pointing", mistake), function("07_deep", "energy"))
 
 
 @pytest.mark.parametrize(
@@ -126,32 +231,35 @@ def test_the_known_maps_bite_on_pointing(mistake):
     ids=["mask area", "highest values"],
 )
 def test_the_known_maps_bite_on_energy(mistakes):
-    planted = function("07", "energy", *mistakes)
+    planted = function("07_deep", "energy", *mistakes)
     assert not answers_are_known(function("07", "pointing"), planted)
 
 
-def interval_is_by_patient(with_interval) -> bool:
-    """Images of one patient agree: the interval is that of as many images as patients."""
+def interval_is_by_group(with_interval) -> bool:
+    """Images of one group agree: the interval is that of as many images as groups."""
     rng = np.random.default_rng(1)
-    per_patient = rng.random(60)
-    patients, values = np.repeat(np.arange(60), 4), np.repeat(per_patient, 4)
-    mean, low, high = with_interval(values, patients)
-    loop = [per_patient[rng.integers(60, size=60)].mean() for _ in range(2000)]
+    per_group = rng.random(60)
+    groups, values = np.repeat(np.arange(60), 4), np.repeat(per_group, 4)
+    mean, low, high = with_interval(values, groups)
+    loop = [per_group[rng.integers(60, size=60)].mean() for _ in range(2000)]
     same = np.allclose([low, high], np.quantile(loop, [0.025, 0.975]), atol=0.012)
-    return bool(same and np.isclose(mean, per_patient.mean()))
+    return bool(same and np.isclose(mean, per_group.mean()))
 
 
-def test_intervals_draw_whole_patients():
-    assert interval_is_by_patient(function("07", "with_interval"))
+def test_intervals_draw_whole_groups():
+    assert interval_is_by_group(function("07", "with_interval"))
 
 
 @pytest.mark.parametrize(
     "mistake",
-    [("if patients is None", "if True"), ("[0.025, 0.975]", "[0.16, 0.84]")],
+    [
+        ("np.unique(groups,", "np.unique(np.arange(len(groups)),"),
+        ("[0.025, 0.975]", "[0.16, 0.84]"),
+    ],
     ids=["images drawn one by one", "a 68 % interval"],
 )
 def test_the_interval_test_bites(mistake):
-    assert not interval_is_by_patient(function("07", "with_interval", mistake))
+    assert not interval_is_by_group(function("07", "with_interval", mistake))
 
 
 # ---- the randomisation check --------------------------------------------------------------------

@@ -84,38 +84,53 @@ def test_threshold_explorer_at_its_ends(shown):
 
 
 def marked():
-    """Six images with a lesion, a map inside it, and a map outside it (the last is empty)."""
+    """Six images; kind "fine" lies in the lesion for one model, beside it for the other.
+
+    The last image has no lesion, and the map "coarse" is empty.
+    """
     split = make_split("fresh", 6)
     split.masks = torch.zeros(6, 32, 32, dtype=torch.bool)
-    split.masks[:, 8:16, 8:16] = True
+    split.masks[:5, 8:16, 8:16] = True
     inside, outside = torch.zeros(6, 32, 32), torch.zeros(6, 32, 32)
-    inside[:, 10, 10], inside[:, 20, 20], outside[:5, 30, 30] = 3.0, 1.0, 1.0
-    probabilities = {"clean": [0.1] * 6, "shortcut": torch.linspace(0.2, 0.7, 6)}
-    return split, {"clean": inside, "shortcut": outside}, probabilities
+    inside[:, 10, 10], inside[:, 20, 20], outside[:, 30, 30] = 3.0, 1.0, 1.0
+    empty = torch.zeros(6, 32, 32)
+    maps = {
+        "clean": {"fine": inside, "coarse": empty},
+        "shortcut": {"fine": outside, "coarse": empty},
+    }
+    return split, maps, {"clean": [0.1] * 6, "shortcut": torch.linspace(0.2, 0.7, 6)}
 
 
-def map_is_measured_against_the_lesion() -> Iterator[bool]:
+def maps_are_measured_against_the_lesion() -> Iterator[bool]:
     box = widgets.explanation_viewer(*marked())
-    image, model = box.children[:2]
+    image, kind = box.children[:2]
     pictures = set()
-    for i, m, words in (
-        (0, 0, "says 0.10 for malignant. The highest point (X) lies inside the lesion"),
-        (0, 0, "which holds 75% of the map"),
-        (0, 1, "the shortcut model says 0.20 for malignant. The highest point (X) lies outside"),
-        (0, 1, "which holds 0% of the map"),
-        (5, 1, "says 0.70 for malignant. The map is empty"),
-        (5, 0, "Image 5, in truth malignant; the clean model says 0.10"),
+    clean, other = "The clean model says 0.10 for malignant. ", "The shortcut model says "
+    for i, k, words in (
+        (0, 0, "Image 0, in truth benign; map: fine. "),
+        (0, 0, clean + "Its highest point (X) lies inside the lesion (dashed), which holds 75%"),
+        (0, 0, other + "0.20 for malignant. Its highest point (X) lies outside the lesion"),
+        (0, 0, "which holds 0% of the map"),
+        (3, 1, other + "0.50 for malignant. Its map is empty: nothing speaks for the class."),
+        (5, 0, clean + "There is no lesion in the picture, and the map lights up."),
     ):
-        image.value, model.value = i, m
+        image.value, kind.value = i, k
         yield words in said(box)
         pictures.add(picture(box))
-    yield len(pictures) == 4
+    yield len(pictures) == 3
 
 
 def test_explanation_viewer(shown, monkeypatch):
-    assert all(map_is_measured_against_the_lesion())
+    assert all(maps_are_measured_against_the_lesion())
     split, maps, probabilities = marked()
-    split.masks = None  # real images: nothing is claimed about the lesion
+    split.masks = None  # nothing is claimed about a lesion that nobody outlined
     assert "lesion" not in said(widgets.explanation_viewer(split, maps, probabilities))
     planted(monkeypatch, "chapter_07", "_peak", lambda heat: (30, 30))
-    assert not all(map_is_measured_against_the_lesion())
+    assert not all(maps_are_measured_against_the_lesion())
+
+
+def test_explanation_viewer_without_a_static_figure(shown):
+    widgets.explanation_viewer(*marked())
+    with_figure = len(shown)
+    widgets.explanation_viewer(*marked(), static=False)
+    assert with_figure == 3 and len(shown) == with_figure + 1
