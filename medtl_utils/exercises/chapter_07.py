@@ -1,159 +1,221 @@
-"""Exercises of chapter 07, Explain honestly."""
+"""Exercises of chapter 07, Explain honestly. 7.4 stands in its deep dive."""
 
 import numpy as np
 import torch
 
 from .functions import Function, Wrong
-from .kinds import Letters, Word
+from .kinds import Letters, Number
 
-# ---- 7.1: Grad-CAM (Selvaraju et al. 2017, equations 1 and 2) ----
-
-
-def cam(weights, relu=True):
-    """A function from feature maps and gradients to a map, with the given weights of the channels.
-
-    `weights` makes them from the gradients (2, K, h, w) and the class.
-    """
-
-    def answer(A, gradient, c):
-        total = (weights(gradient, c) * A).sum(0)
-        return total.relu() if relu else total
-
-    return answer
+# ---- 7.1: HiResCAM (Draelos & Carin, arXiv 2011.08891), scaled to a highest value of 1 ----
 
 
-def mean_gradient(gradient, c):
-    return gradient[c].mean((1, 2), keepdim=True)
+def hires_cam(A, gradient):
+    """ReLU of the sum over channels of gradient times map, place by place; empty stays empty."""
+    return scaled((gradient * A).sum(0).relu())
 
 
-def no_sum(A, gradient, c):
-    return (mean_gradient(gradient, c) * A).relu()
+def scaled(heat):
+    return heat / heat.max() if heat.max() > 0 else heat
 
 
 def maps_and_gradients():
-    """(A, gradient, c) for both classes."""
+    """(A, gradient): both signs; then a layer in which nothing speaks for the class."""
     rng = np.random.default_rng(25)
     A = torch.tensor(rng.random((5, 3, 4)), dtype=torch.float32)
-    gradient = torch.tensor(rng.normal(size=(2, 5, 3, 4)), dtype=torch.float32)
-    return [(A.clone(), gradient.clone(), c) for c in (0, 1)]
+    gradient = torch.tensor(rng.normal(size=(5, 3, 4)), dtype=torch.float32)
+    return [(A.clone(), gradient.clone()), (A.clone(), -gradient.abs())]
 
 
-WRONG_WEIGHTS = {
-    "the gradients were added up: alpha is their mean over the places.": lambda gradient, c: (
-        gradient[c].sum((1, 2), keepdim=True)
-    ),
-    "the gradients' sign is gone: what speaks against the class must have a negative weight.": (
-        lambda gradient, c: gradient[c].abs().mean((1, 2), keepdim=True)
-    ),
-    "that is the map of the other class: take gradient[c].": lambda gradient, c: mean_gradient(
-        gradient, 1 - c
-    ),
-    "one weight a channel is asked for: average the gradient over its places first.": (
-        lambda gradient, c: gradient[c]
-    ),
-}
+def mean_gradient(gradient):
+    return gradient.mean((1, 2), keepdim=True)
 
-GRAD_CAM = Function(
-    hint="write a function that takes (A, gradient, c) and returns the map, a tensor of shape "
-    "(h, w).",
-    right=cam(mean_gradient),
+
+def without_zero_check(A, gradient):
+    heat = (gradient * A).sum(0).relu()
+    return heat / heat.max()
+
+
+HIRES_CAM = Function(
+    hint="Grad-CAM takes one weight per channel, the mean of its gradient. Here every place keeps "
+    "its own gradient.",
+    hints=(
+        "multiply gradient * A, sum over dim 0, take relu(). Divide by the highest value, but only "
+        "where that is above 0.",
+    ),
+    right=hires_cam,
     cases=maps_and_gradients,
     form="return the map itself, a tensor of shape (3, 4)",
     wrong=(
         Wrong(
-            cam(mean_gradient, relu=False),
-            "negative values are left: ReLU keeps only what speaks for the class.",
+            without_zero_check,
+            "where nothing speaks for the class the map is 0 / 0: leave an empty map as it is.",
+            when=lambda attempt: attempt.case == 1 and np.isnan(attempt.got).any(),
         ),
         Wrong(
-            no_sum, "the map should have the shape of one channel, (3, 4): sum over the channels k."
+            lambda A, gradient: scaled((mean_gradient(gradient) * A).sum(0).relu()),
+            "that is Grad-CAM, scaled: here the gradients are not averaged over the places.",
         ),
-        *(
-            Wrong(cam(weights, relu), message)
-            for message, weights in WRONG_WEIGHTS.items()
-            for relu in (True, False)
+        Wrong(
+            lambda A, gradient: (gradient * A).sum(0).relu(),
+            "the map is right but not scaled: its highest value should be 1.",
+        ),
+        Wrong(
+            lambda A, gradient: (gradient * A).sum(0) / (gradient * A).sum(0).max(),
+            "negative values are left: keep only what speaks for the class, with relu().",
+        ),
+        Wrong(
+            lambda A, gradient: scaled((gradient * A).relu().sum(0)),
+            "relu() came too early: sum over the channels first, so that they can cancel.",
+        ),
+        Wrong(
+            lambda A, gradient: scaled((gradient.abs() * A).sum(0)),
+            "the sign of the gradients is gone: what speaks against the class must count as "
+            "negative.",
+        ),
+        Wrong(
+            lambda A, gradient: hires_cam(A, gradient) / hires_cam(A, gradient).sum().clamp_min(1),
+            "divide by the highest value, not by the sum.",
+        ),
+        Wrong(
+            lambda A, gradient: scaled((gradient * A).relu()),
+            "the map should have the shape of one channel, (3, 4): sum over the channels, dim 0.",
         ),
     ),
     other=Wrong(
-        cam(lambda gradient, c: 1.0),
-        "another map is expected: ReLU(sum alpha_k A_k), with alpha_k the mean gradient of "
-        "channel k.",
+        lambda A, gradient: scaled(A.sum(0)),
+        "another map is expected: relu of the sum over channels of gradient times A, divided by "
+        "its highest value.",
     ),
 )
 
-# ---- 7.2: the energy inside a mask (Wang et al. 2020) ----
+# ---- 7.2: the pointing game with a tolerance ----
 
 
-def energy_inside(heat, mask):
-    return heat[mask].sum() / heat.sum()
+def distances(heat, mask):
+    """Rows and columns from the highest point to every place of the mask, (2, n)."""
+    peak = np.unravel_index(heat.argmax(), heat.shape)
+    return np.argwhere(mask).T - np.array(peak)[:, None]
 
 
-def two_maps():
-    """(heat, mask): the highest value outside the mask, then inside."""
-    heat = np.arange(12, dtype=float).reshape(3, 4) ** 2
-    mask = np.isin(np.arange(12).reshape(3, 4), (5, 6, 10))
-    return [(heat.copy(), mask.copy()), (heat[::-1].copy(), mask.copy())]
+def hits(heat, mask, reach, length=lambda steps: np.hypot(*steps), empty=0.0):
+    """1 where the highest point lies at most `reach` pixels from the mask; `empty` for no map."""
+    found = [
+        float(length(distances(h, m)).min() <= reach) if h.max() > 0 else empty
+        for h, m in zip(heat, mask)
+    ]
+    return np.array(found)
 
 
-POINTING = "that is the pointing game: hit or miss. The energy is a share."
+def to_the_centre(steps):
+    return np.hypot(*steps.mean(axis=1, keepdims=True))
 
-ENERGY = Function(
-    hint="write a function that takes (heat, mask) and returns one number between 0 and 1.",
-    right=energy_inside,
-    cases=two_maps,
-    form="return one number between 0 and 1",
+
+def eight_maps():
+    """(heat, mask, reach): inside; beside, at an angle, far; empty; a wide mask."""
+    peaks = [(4, 4), (4, 7), (7, 7), (7, 6), (4, 9), (0, 9), (4, 5), (1, 1)]
+    heat, mask = np.full((8, 10, 10), 0.1), np.zeros((8, 10, 10), bool)
+    mask[:, 3:6, 3:6] = True
+    mask[7] = True
+    for one, (row, column) in zip(heat, peaks):
+        one[row, column] = 1.0
+    heat[6] = 0.0  # nothing speaks for the class; its first place lies in the mask
+    mask[6, 0, 0] = True
+    heat[5, 4, 4] = 0.0  # the lowest point lies inside
+    return [(heat.copy(), mask.copy(), 2.5), (heat[1:3].copy(), mask[1:3].copy(), 1.0)]
+
+
+TOLERANT = Function(
+    hint="first find row and column of the highest point of each map. How far is it from the "
+    "nearest place of the mask, in a straight line?",
+    hints=(
+        "np.argwhere(mask) lists rows and columns of a mask. The distance is the root of the "
+        "summed squares; compare the smallest one with reach. An empty map (all 0) is a miss.",
+    ),
+    right=hits,
+    cases=eight_maps,
+    form="return one number per map, 1.0 or 0.0, as an array of shape (N,)",
     wrong=(
         Wrong(
-            lambda heat, mask: mask.mean(),
-            "that is the mask's share of the picture, whatever the map says.",
+            lambda heat, mask, reach: hits(heat, mask, 0),
+            "that is the game without tolerance: a point beside the mask, within reach, is a hit.",
         ),
         Wrong(
-            lambda heat, mask: heat[mask].mean(),
-            "that is the mean inside the mask: add up, and divide by the sum over the whole map.",
+            lambda heat, mask, reach: hits(heat, mask, reach, empty=1.0),
+            "the empty map counts as a hit: where all is 0, nothing points anywhere.",
         ),
         Wrong(
-            lambda heat, mask: heat[mask].max() / heat.max(),
-            "those are the highest values: add up instead.",
+            lambda heat, mask, reach: hits(heat, mask, reach, lambda s: np.abs(s).max(axis=0)),
+            "the mask was widened by a square: two pixels down and two to the right are 2.8 "
+            "pixels, not 2.",
         ),
         Wrong(
-            lambda heat, mask: heat[mask].sum(),
-            "not a share yet: divide by the sum over the whole map.",
+            lambda heat, mask, reach: hits(heat, mask, reach, lambda s: np.abs(s).sum(axis=0)),
+            "rows and columns were added up: take the straight line, the root of the summed "
+            "squares.",
         ),
         Wrong(
-            lambda heat, mask: heat[~mask].sum() / heat.sum(), "that is the share outside the mask."
+            lambda heat, mask, reach: hits(heat, mask, reach, to_the_centre),
+            "that is the distance to the middle of the mask: take its nearest place.",
         ),
-        Wrong(lambda heat, mask: mask.flat[heat.argmax()], POINTING),
-        Wrong(lambda heat, mask: float(mask.flat[heat.argmax()]), POINTING),
+        Wrong(
+            lambda heat, mask, reach: 1 - hits(heat, mask, reach, empty=1.0),
+            "hits and misses are swapped.",
+        ),
+        Wrong(
+            lambda heat, mask, reach: hits(heat.max() - heat, mask, reach),
+            "that follows the lowest point: take argmax.",
+        ),
+        Wrong(
+            lambda heat, mask, reach: hits(heat, mask, reach).mean(),
+            "that is the share of hits: return one number per map.",
+        ),
     ),
-    other=Wrong(lambda heat, mask: 0.123, "not yet: divide inside by everything."),
+    other=Wrong(lambda heat, mask, reach: np.full(len(heat), 0.5), "not yet: 1 or 0 for each map."),
 )
 
 EXERCISES = {
-    "7.1": GRAD_CAM,
-    "7.2": ENERGY,
-    "7.3": Word(
-        hint='answer "the reason is right", "the model is accurate" or "nothing by itself".',
-        right="nothing by itself",
+    "7.1": HIRES_CAM,
+    "7.2": TOLERANT,
+    "7.3": Number(
+        hint="the AUC is the probability that a malignant image scores higher than a benign one; "
+        "ties count one half. Which four pairs of marked and unmarked are there?",
+        hints=(
+            "malignant marked, benign unmarked: 0.7 x 0.85, a win. Both marked, or both unmarked: "
+            "a tie. Add half of the ties.",
+        ),
+        right=0.775,
         wrong={
-            "the reason is right": "marks at the lesion's edge gave such a map too: a place is not "
-            "a reason.",
-            "the model is accurate": "the map says where, not how often the model is right.",
+            0.595: "those are the wins alone: where both images are marked, or neither, the scores "
+            "are equal, and a tie counts one half.",
+            0.955: "ties were counted as wins: they count one half.",
+            0.225: "that is the AUC where the habit is reversed: here the marks go with malignant.",
+            0.7: "that is the sensitivity: the share of the malignant images that are marked.",
+            0.85: "that is the specificity: the share of the benign images without marks.",
+            0.55: "that is the difference of the two shares; the AUC is one half plus half of it.",
+            0.824: "that is the share of malignant images among the marked ones, if both classes "
+            "are equally common.",
+            0.5: "the marks do tell something here: malignant images have them more often.",
         },
     ),
     "7.4": Letters(
-        hint='letters, such as "ab": which of the five break the link between mark and diagnosis, '
-        "or take the lesion away?",
+        hint="nobody knows of the marks. Which of the five break the link between mark and "
+        "diagnosis, or take the lesion away?",
+        hints=(
+            "go through the letters: would the result differ between a model that reads lesions "
+            "and one that reads marks, both tested in this way?",
+        ),
         right="de",
         wrong={
-            "a": "look at (a) again: test patients of the same hospital carry the same habit: "
-            "there the shortcut looks like skill.",
+            "a": "look at (a) again: test patients of the same clinic carry the same habit: there "
+            "the shortcut looks like skill.",
             "b": "look at (b) again: the marks sit at the lesion's edge, so a map can point at the "
             "lesion for the wrong reason.",
             "c": "look at (c) again: random weights tell whether the map depends on the model, not "
             "whether the model is right.",
             "d": "look at (d) again: a model that ranks pictures without a lesion uses something "
-            "else: nobody needs to know what.",
-            "e": "look at (e) again: a hospital with another habit breaks the link between mark "
-            "and diagnosis, and the AUC falls.",
+            "else, and nobody needs to know what.",
+            "e": "look at (e) again: a clinic with another habit breaks the link between mark and "
+            "diagnosis, and the AUC falls.",
         },
     ),
 }

@@ -128,7 +128,7 @@ def best_of_many(repeats: int = 300, seed: int = 0) -> ipw.VBox:
     """
 
     def draw(candidates: int, images: int) -> tuple[plt.Figure, str]:
-        reported = reported_aucs(candidates, images, repeats, seed)
+        reported = _reported_aucs(candidates, images, repeats, seed)
         middle, (low, high) = reported.mean(), np.percentile(reported, [2.5, 97.5])
         fig, axis = plt.subplots(figsize=(7.5, 3.2))
         axis.hist(reported, bins=np.arange(0.5, 1.001, 0.02), color=BLUE, alpha=0.6)
@@ -154,7 +154,7 @@ def best_of_many(repeats: int = 300, seed: int = 0) -> ipw.VBox:
     )
 
 
-def reported_aucs(candidates: int, images: int, repeats: int, seed: int) -> np.ndarray:
+def _reported_aucs(candidates: int, images: int, repeats: int, seed: int) -> np.ndarray:
     """(repeats,) the highest AUC of `candidates` equally good ones on the same `images`."""
     rng, ill = np.random.default_rng(seed), round(MALIGNANT * images)
     own = rng.normal(size=(repeats, candidates, images))

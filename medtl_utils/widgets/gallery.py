@@ -74,8 +74,9 @@ from medtl_utils import load_task
 from medtl_utils.widgets import explanation_viewer
 
 val = load_task("phantom", n_train=25).val
-maps = {"brightness": val.images[:, 0] / 255, "darkness": 1 - val.images[:, 0] / 255}
-probabilities = {name: heat.mean((1, 2)) for name, heat in maps.items()}
+light = val.images[:, 0] / 255
+maps = {"one": {"light": light, "dark": 1 - light}, "other": {"light": light.sqrt(), "dark": light}}
+probabilities = {name: kinds["light"].mean((1, 2)) for name, kinds in maps.items()}
 widget = explanation_viewer(val, maps, probabilities)
 """,
 }

@@ -33,6 +33,7 @@ SHORT = dict.fromkeys(
         "04_gradient_descent",
         "04b_find_the_faults",
         "06_evaluate_honestly",
+        "07_explain_honestly",
     ),
     CORE,
 )

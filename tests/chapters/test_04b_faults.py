@@ -85,8 +85,8 @@ def reports_are_maxima(reported_aucs) -> bool:
 
 
 def test_the_best_of_many_is_the_maximum():
-    assert reports_are_maxima(chapter_04.reported_aucs)
-    first = lambda candidates, *rest: chapter_04.reported_aucs(1, *rest)
+    assert reports_are_maxima(chapter_04._reported_aucs)
+    first = lambda candidates, *rest: chapter_04._reported_aucs(1, *rest)
     assert not reports_are_maxima(first)
 
 
@@ -94,7 +94,7 @@ def test_the_caption_of_best_of_many(shown):
     box = widgets.best_of_many()
     for candidates, images in ((10, 100), (1, 400)):
         box.children[0].value, box.children[1].value = candidates, images
-        reported = chapter_04.reported_aucs(candidates, images, 300, 0)
+        reported = chapter_04._reported_aucs(candidates, images, 300, 0)
         low, high = np.percentile(reported, [2.5, 97.5])
         said = html.unescape(re.sub(r"<[^>]*>", "", re.sub(r"<img.*?/>", "", picture(box))))
         assert f"{reported.mean():.3f} on average" in said

@@ -36,18 +36,3 @@ def test_the_prose_says_what_leakage_is_worth():
     first = "{mean:+.2f} (95 % interval {low:+.2f} to {high:+.2f}".format_map(worth)
     assert first in prose("06")
     assert "{mean:.2f} ({low:.2f} to {high:.2f})".format_map(random) in prose("06")
-
-
-def test_the_prose_says_what_the_shortcut_costs():
-    """Section 8 of notebook 07: the dependence on the habit, and intervals that do not meet."""
-    of = {
-        (r["data"], r["recipe"], r["trained_on"]): (r["difference"], r["low"], r["high"])
-        for r in kept("shortcut")["dependence"]
-        if r["metric"] == "auc" and r["part"] != "twin-free"
-    }
-    text = prose("07").replace("95 % interval ", "")
-    saw, none = (of["simulated", f"source saw {what}", "shortcut"] for what in ("marks", "none"))
-    gentle, full = (of["real", recipe, "shortcut"] for recipe in ("gentle", "full"))
-    for row in (saw, none, of["simulated", "gentle", "shortcut"], gentle, full):
-        assert "{:.2f} ({:.2f} to {:.2f})".format(*row) in text, row
-    assert saw[2] < none[1] and gentle[2] > full[1]
