@@ -15,6 +15,7 @@ each draw.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -98,20 +99,30 @@ def run(
 # ---- the table ----------------------------------------------------------------------------------
 
 
-def folds_of(results: list[tuple[dict, dict]], groups: str = "group") -> dict:
-    """(arm, n) -> for each repetition its folds; `groups`: the column that says what are copies.
+def folds_of(
+    results: list[tuple[dict, dict]],
+    groups: str = "group",
+    data: str = "busi",
+    scores_of: Callable[[dict], np.ndarray] = lambda arrays: arrays["scores"],
+) -> dict:
+    """(arm, n) -> for each repetition its folds, of the cells of `data`.
 
-    With another column than "group", test images that have a copy among the labelled ones are left
-    out.
+    `groups`: the column of busi's table that says what are copies. With another one than "group",
+    test images that have a copy among the labelled ones are left out. `scores_of`: from a cell's
+    arrays to scores (draws, images).
     """
-    positive, group = whole("busi", 64).labels.numpy() == 1, busi.read_table()[groups]
+    split = whole(data, 64)
+    positive = split.labels.numpy() == 1
+    group = busi.read_table()[groups] if data == "busi" else split.groups
     found: dict = {}
     for cell, arrays in results:
-        rows = test_rows("busi", cell["repetition"], cell["fold"])
+        if cell["data"] != data:
+            continue
+        rows = test_rows(data, cell["repetition"], cell["fold"])
         others = np.setdiff1d(np.arange(len(group)), rows)
         clear = ~np.isin(group[rows], group[others])
         by_repetition = found.setdefault((cell["arm"], cell["n"]), [[] for _ in REPETITIONS])
-        here = Fold(arrays["scores"][:, clear], positive[rows][clear], group[rows][clear])
+        here = Fold(scores_of(arrays)[:, clear], positive[rows][clear], group[rows][clear])
         by_repetition[cell["repetition"]].append(here)
     return found
 

@@ -136,6 +136,20 @@ def run(
     return tidy(table, study.decimals)
 
 
+def kept(study: Study) -> list[tuple[dict, dict]]:
+    """The cells of another study that are made already, with their arrays.
+
+    Raises SystemExit where some are missing.
+    """
+    places = [place(study.name, *job) for job in zip(study.cells, _makers(study))]
+    if study.archive:
+        unpack(study.archive, places)
+    found = [(cell, read(*where)) for cell, where in zip(study.cells, places)]
+    if missing := sum(arrays is None for _, arrays in found):
+        raise SystemExit(f"{missing} cells are missing. Run: python -m studies.{study.name}")
+    return found
+
+
 def share_in(text: str) -> tuple[int, int]:
     found = re.fullmatch(r"(\d+)/(\d+)", text)
     if not found or not 1 <= int(found[1]) <= int(found[2]):
