@@ -67,16 +67,25 @@ def fitted(arm: str, repetition: int, train: Split, recipe: dict, seed: int) -> 
         batch_size=recipe["batch_size"],
         seed=seed,
         progress=False,
+        augmented=recipe.get("augmented", True),
     )
     return model, history["train_loss"]
 
 
 def run(
-    data: str, arm: str, n: int | None, repetition: int, fold: int, draws: int, recipe: dict
+    data: str,
+    arm: str,
+    n: int | None,
+    repetition: int,
+    fold: int,
+    draws: int,
+    recipe: dict,
+    member: int = 0,
 ) -> dict:
     """Scores of disease of the fold's test images, float32 (draws, images), and all losses.
 
-    "scores" of the images as they are, "mirrored" of their mirror images.
+    "scores" of the images as they are, "mirrored" of their mirror images. `member`: another number
+    is another training from the same labelled images, for an average of networks.
     """
     images = whole(data, ARMS[arm][1])
     test = images[test_rows(data, repetition, fold)]
@@ -84,7 +93,7 @@ def run(
     scores, mirrored, losses, updates = [], [], [], 0
     for draw in range(draws):
         train = images[labelled_rows(data, repetition, fold, n, draw)]
-        seed = 10_000 * repetition + 100 * fold + draw
+        seed = 1_000_000 * member + 10_000 * repetition + 100 * fold + draw
         model, loss = fitted(arm, repetition, train, recipe, seed)
         scores.append(predict(model, test)[:, 1].numpy())
         mirrored.append(predict(model, mirror)[:, 1].numpy())
@@ -104,19 +113,20 @@ def folds_of(
     groups: str = "group",
     data: str = "busi",
     scores_of: Callable[[dict], np.ndarray] = lambda arrays: arrays["scores"],
+    member: int = 0,
 ) -> dict:
     """(arm, n) -> for each repetition its folds, of the cells of `data`.
 
     `groups`: the column of busi's table that says what are copies. With another one than "group",
     test images that have a copy among the labelled ones are left out. `scores_of`: from a cell's
-    arrays to scores (draws, images).
+    arrays to scores (draws, images). `member`: which network of an average.
     """
     split = whole(data, 64)
     positive = split.labels.numpy() == 1
     group = busi.read_table()[groups] if data == "busi" else split.groups
     found: dict = {}
     for cell, arrays in results:
-        if cell["data"] != data:
+        if cell["data"] != data or cell.get("member", 0) != member:
             continue
         rows = test_rows(data, cell["repetition"], cell["fold"])
         others = np.setdiff1d(np.arange(len(group)), rows)

@@ -5,8 +5,9 @@
 
 On busi, with the folds, draws and recipes of `studies.evidence`: a linear probe on each source; the
 peer, real ImageNet weights at 64 pixels and at its own 224; the hybrid, the mean of the scores of
-ultrasound and ImageNet; each network averaged with its answer to the mirror image. On other images:
-BreastMNIST, the same tumours at 28 pixels, and fundus photographs, where neither source is at home.
+ultrasound and ImageNet; each network averaged with its answer to the mirror image; three networks
+averaged, from scratch and from ultrasound. On other images: BreastMNIST, the same tumours at 28
+pixels, and fundus photographs, where neither source is at home.
 Needs the cells of `studies.evidence`, and busi at 224 pixels (see `studies.busi_archive`).
 """
 
@@ -18,7 +19,15 @@ from medtl_utils.paths import data_folder
 from studies import evidence
 from studies.evidence import averaged, folds_of, gains, levels
 from studies.evidence_data import FOLDS
-from studies.evidence_plan import DRAWS, PRIMARY, REPETITIONS, recipe_of, weights_of
+from studies.evidence_plan import (
+    AVERAGED,
+    DRAWS,
+    MEMBERS,
+    PRIMARY,
+    REPETITIONS,
+    recipe_of,
+    weights_of,
+)
 from studies.runner import Study, kept, main
 
 # arm -> numbers of labelled images (None: all)
@@ -33,6 +42,7 @@ HYBRIDS = {  # name -> the arms whose scores are averaged
     "ultrasound + ImageNet, 224": ("ultrasound", "ImageNet, 224"),
     "ultrasound + ImageNet, 224, probe": ("ultrasound", "ImageNet, 224, probe"),
 }
+BOTH_SIDES = ("scratch", "ultrasound")
 ELSEWHERE = {"breastmnist": (None, 100), "retinamnist": (None, 100)}
 
 
@@ -47,11 +57,25 @@ def cells() -> list[dict]:
         for data, r, arm, k in itertools.product(ELSEWHERE, REPETITIONS, PRIMARY, FOLDS)
         for n in ELSEWHERE[data]
     ]
-    return [
+    single = [
         {"data": data, "arm": arm, "n": n, "repetition": r, "fold": k}
         | {"draws": DRAWS[n], "recipe": recipe_of(arm, n)}
         for data, arm, n, r, k in found
     ]
+    order = itertools.product(AVERAGED[::-1], REPETITIONS, BOTH_SIDES, MEMBERS[1:], FOLDS)
+    return single + [
+        {"data": "busi", "arm": arm, "n": n, "repetition": r, "fold": k}
+        | {"draws": 1, "recipe": recipe_of(arm, n), "member": member}
+        for n, r, arm, member, k in order
+    ]
+
+
+def averages(results: list[tuple[dict, dict]]) -> dict:
+    """(arm, n) -> folds of the mean of three networks, each trained on the first draw."""
+    first = lambda arrays: arrays["scores"][:1]
+    parts = [folds_of(results, scores_of=first, member=member) for member in MEMBERS]
+    both = [key for key in parts[-1] if key[0] in BOTH_SIDES]
+    return {key: averaged(*(part[key] for part in parts)) for key in both}
 
 
 def with_mirrors(arrays: dict):
@@ -69,12 +93,13 @@ def table(results: list[tuple[dict, dict]]) -> dict:
     parts = {
         "busi": found,
         "busi, with mirror images": folds_of(together, scores_of=with_mirrors),
+        "busi, three networks": averages(together),
         **{data: folds_of(results, data=data) for data in ELSEWHERE},
     }
     rows: dict = {"levels": [], "gains": []}
     for name, part in parts.items():
         rows["levels"] += [{"data": name} | row for row in levels(part)]
-        for against in ("scratch", "shapes"):
+        for against in sorted({"scratch", "shapes"} & {arm for arm, _ in part}):
             rows["gains"] += [{"data": name} | row for row in gains(part, against)]
     return rows
 

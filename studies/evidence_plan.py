@@ -39,6 +39,8 @@ TRANSFER = {"lr": 1e-3, "decay": 0.3, "batchnorm": "eval"}
 PEER = TRANSFER | {"decay": 0.51}  # ten blocks, not six: the same rate at the bottom
 SCRATCH = {"lr": 1e-3, "decay": 1.0, "batchnorm": "train"}
 PROBE = {"C": 0.01}
+MEMBERS = (0, 1, 2)  # networks in an average, for these numbers of labelled images:
+AVERAGED = (None, 100)
 
 
 def recipe_of(arm: str, n: int | None) -> dict:
@@ -50,6 +52,26 @@ def recipe_of(arm: str, n: int | None) -> dict:
         return SCRATCH | {"epochs": longer, "batch_size": batch}
     rates = PEER if ARMS[arm][0] == "imagenet_lite0" else TRANSFER
     return rates | {"epochs": epochs, "batch_size": batch}
+
+
+def ways_of_scratch(n: int | None) -> dict[str, dict]:
+    """Name -> recipe: what is tried for scratch on real labels, in hindsight; transfer gets none.
+
+    "as planned" is the recipe of the primary claim.
+    """
+    planned = recipe_of("scratch", n)
+    third = {"epochs": planned["epochs"] // 3}
+    ways = {
+        "as planned": {},
+        "a third of the updates": third,
+        "three times the rate": {"lr": 3e-3},
+        "a third of the rate": {"lr": 3e-4},
+        "three times the rate, a third of the updates": {"lr": 3e-3} | third,
+        "a third of the updates, no augmentation": {"augmented": False} | third,
+    }
+    if n in (25, 50, 100):
+        ways["twice the updates"] = {"epochs": 2 * planned["epochs"]}
+    return {name: planned | change for name, change in ways.items()}
 
 
 def weights_of(arm: str, repetition: int) -> Path | None:

@@ -1,11 +1,13 @@
 """From cells to the evidence's rows, on made-up scores of 60 images."""
 
+import json
+
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from studies import evidence, evidence_more, evidence_shown
-from studies.evidence_plan import REPETITIONS
+from studies import evidence, evidence_more, evidence_shown, scratch_best, scratch_search
+from studies.evidence_plan import REPETITIONS, recipe_of, ways_of_scratch
 from tests.studies.test_evidence_design import toy_images
 
 ARMS, NUMBERS = ("scratch", "shapes", "ultrasound"), (25, None)
@@ -20,6 +22,7 @@ def results(monkeypatch) -> list[tuple[dict, dict]]:
     """Cells of three arms; ultrasound's scores tell more."""
     monkeypatch.setattr(evidence, "whole", toy_images)
     monkeypatch.setattr(evidence, "test_rows", toy_rows)
+    monkeypatch.setattr(evidence.busi, "read_table", lambda: {"group": np.arange(60)})
     rng, found = np.random.default_rng(3), []
     for repetition in REPETITIONS:
         for arm, n, fold in ((a, n, k) for n in NUMBERS for a in ARMS for k in range(5)):
@@ -87,8 +90,88 @@ def test_the_shown_table_quotes_the_rows(results):
 
 def test_secondary_cells_share_recipes_and_draws_with_the_primary():
     cells = evidence_more.cells()
-    arms = {cell["arm"] for cell in cells if cell["data"] == "busi"}
+    arms = {c["arm"] for c in cells if c["data"] == "busi" and "member" not in c}
     assert arms == set(evidence_more.ON_BUSI)
     recipe = {(c["arm"], c["n"]): c["recipe"] for c in evidence.cells()}
     same = [c for c in cells if (c["arm"], c["n"]) in recipe]
     assert same and all(c["recipe"] == recipe[c["arm"], c["n"]] for c in same)
+    members = [c["member"] for c in cells if "member" in c]
+    assert sorted(set(members)) == [1, 2] and len(members) == 2 * 2 * 2 * 3 * 5
+
+
+def test_three_networks_are_averaged_and_the_first_is_told_apart(results):
+    """Each member is another network; only its first draw counts; no member is counted as one."""
+    more = [
+        (cell | {"member": m}, arrays | {"scores": arrays["scores"][:1] * m})
+        for cell, arrays in results
+        if cell["arm"] != "shapes" and cell["n"] == 25
+        for m in (1, 2)
+    ]
+    together = [({**cell, "data": "busi"}, arrays) for cell, arrays in [*results, *more]]
+    found = evidence_more.averages(together)
+    assert set(found) == {("scratch", 25), ("ultrasound", 25)}
+    alone = evidence.folds_of(results, data="toy")["scratch", 25][1][2].scores
+    assert np.allclose(found["scratch", 25][1][2].scores, alone[:1] * (1 + 1 + 2) / 3)
+    with_others = evidence.folds_of(together)["scratch", 25]
+    assert np.allclose(with_others[1][2].scores, alone) and len(with_others[1]) == 5
+
+
+def made(results, better: dict) -> list[tuple[dict, dict]]:
+    """Cells of the search: the toy scores of scratch, better by a way's bonus."""
+    found = []
+    for cell, arrays in results:
+        if cell["arm"] != "scratch" or cell["repetition"]:
+            continue
+        labels = toy_images().labels.numpy()[toy_rows("toy", 0, cell["fold"])]
+        for name, recipe in ways_of_scratch(cell["n"]).items():
+            if name != "as planned":
+                scores = arrays["scores"] + better.get((cell["n"], name), 0) * labels
+                found.append((cell | {"recipe": recipe}, {"scores": scores}))
+    return found
+
+
+def test_the_search_marks_the_best_way_of_each_number_of_labels(results, monkeypatch):
+    toy = [({**c, "data": "busi", "recipe": recipe_of(c["arm"], c["n"])}, a) for c, a in results]
+    monkeypatch.setattr(scratch_search, "kept", lambda study: toy)
+    monkeypatch.setattr(scratch_search, "DRAWS", {25: 4, None: 1})
+    tried = made(toy, {(25, "twice the updates"): 0.5})
+    rows = scratch_search.table(tried)["ways"]
+    best = {row["n"]: row["way"] for row in rows if row["best"]}
+    assert set(best) == {25, None} and best[25] == "twice the updates"
+    planned = next(row for row in rows if row["n"] == 25 and row["way"] == "as planned")
+    assert planned["auc"] == pytest.approx(np.mean(_aucs(toy, 25)))
+
+
+def _aucs(toy, n) -> list[float]:
+    return [
+        roc_auc_score(toy_images().labels.numpy()[toy_rows("toy", 0, cell["fold"])], scores)
+        for cell, arrays in toy
+        if (cell["arm"], cell["n"], cell["repetition"]) == ("scratch", n, 0)
+        for scores in arrays["scores"]
+    ]
+
+
+def test_the_best_way_is_what_ultrasound_is_set_against(results, monkeypatch, tmp_path):
+    """Where the plan's way was best the gain is that of the evidence; elsewhere it is smaller."""
+    toy = [({**c, "data": "busi"}, a) for c, a in results]
+    found = [{"n": 25, "way": "twice the updates", "best": True}]
+    found += [{"n": None, "way": "as planned", "best": True}]
+    (tmp_path / "found.json").write_text(json.dumps({"ways": found}))
+    monkeypatch.setattr(scratch_best, "SEARCH", tmp_path / "found.json")
+    monkeypatch.setattr(scratch_best, "kept", lambda study: toy)
+    monkeypatch.setattr(scratch_best, "DRAWS", {25: 4, None: 1})
+    cells = scratch_best.cells()
+    assert {cell["n"] for cell in cells} == {25} and len(cells) == 15
+    assert {cell["recipe"]["epochs"] for cell in cells} == {120}
+    noise = lambda scores: np.random.default_rng(0).normal(0, 0.03, scores.shape)
+    better = [
+        (cell, {"scores": arrays["scores"] + noise(arrays["scores"])})
+        for cell, arrays in toy
+        if cell["arm"] == "ultrasound" and cell["n"] == 25
+    ]
+    better = [(cell | {"arm": "scratch"}, arrays) for cell, arrays in better]
+    gain = {row["n"]: row["value"] for row in scratch_best.table(better)["gains"]}
+    assert gain[25] == pytest.approx(0, abs=0.02)
+    assert gain[None] == pytest.approx(
+        by_hand(results, "ultrasound", None) - by_hand(results, "scratch", None)
+    )
