@@ -17,59 +17,17 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
-import torch
-from torch import nn
 
-from medtl_utils import (
-    fine_tune,
-    freeze,
-    load_model,
-    param_groups,
-    predict,
-    replace_head,
-    source_model,
-)
-from medtl_utils.data import Split
+from medtl_utils import predict
 from medtl_utils.datasets import busi
 from medtl_utils.paths import data_folder
 from studies.evidence_data import FOLDS, labelled_rows, test_rows, whole
+from studies.evidence_fit import fitted
 from studies.evidence_plan import ARMS, DRAWS, PRIMARY, REPETITIONS, recipe_of, weights_of
 from studies.evidence_stats import METRICS, Fold, estimate, holm, summary
-from studies.probe import set_head
 from studies.runner import Study, main
-
-
-def start(arm: str, repetition: int) -> nn.Module:
-    """The arm's source with a new head; torch's seed is set."""
-    source = ARMS[arm][0]
-    if source in ("ultrasound", "shapes"):
-        return replace_head(load_model(weights_of(arm, repetition)), 2)
-    return replace_head(source_model(source), 2)
-
-
-def fitted(arm: str, repetition: int, train: Split, recipe: dict, seed: int) -> tuple:
-    """The arm's network after training, and its loss in each epoch (none for a probe)."""
-    torch.manual_seed(seed)
-    model = start(arm, repetition)
-    if "C" in recipe:
-        return set_head(model, train, recipe["C"]), []
-    freeze(model, through=None, batchnorm=recipe["batchnorm"])
-    # nothing is chosen by validation: two images, one of a class, keep it short
-    few = train[[int((train.labels == c).nonzero()[0]) for c in (0, 1)]]
-    history = fine_tune(
-        model,
-        SimpleNamespace(train=train, val=few),
-        epochs=recipe["epochs"],
-        lr=param_groups(model, recipe["lr"], recipe["decay"]),
-        batch_size=recipe["batch_size"],
-        seed=seed,
-        progress=False,
-        augmented=recipe.get("augmented", True),
-    )
-    return model, history["train_loss"]
 
 
 def run(
@@ -204,7 +162,7 @@ STUDY = Study(
     recipe="studies/evidence_plan.py",
     seeds=REPETITIONS,
     about={"images": "busi, 780, 64 px", "n": "labelled images; None: all of four folds"},
-    code=("studies.evidence_data", "studies.probe")
+    code=("studies.evidence_data", "studies.evidence_fit", "studies.probe")
     + tuple(f"medtl_utils.{name}" for name in ("training", "augmentation", "grouping", "models")),
     weights=lambda cell: weights_of(cell["arm"], cell["repetition"]),
     archive=data_folder() / "results" / "evidence_cells.npz",

@@ -5,11 +5,13 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import roc_auc_score
 
-from medtl_utils import load_model, predict
+from medtl_utils import load_model, load_task, predict
 from medtl_utils.data import Split
+from medtl_utils.datasets import busi
 from medtl_utils.paths import data_folder
-from studies import evidence, evidence_data, evidence_plan
+from studies import evidence, evidence_data, evidence_fit, evidence_plan, official
 from studies.evidence_data import FOLDS
 from studies.evidence_plan import ARMS, DRAWS, PRIMARY, REPETITIONS, recipe_of
 from tests.conftest import make_split
@@ -91,7 +93,7 @@ def test_a_cell_holds_the_scores_of_its_fold(monkeypatch):
         evidence, "labelled_rows", lambda d, r, f, n, draw: np.arange(60)[draw : draw + 25]
     )
     monkeypatch.setattr(
-        evidence, "weights_of", lambda *a: asked.append(a) or data_folder() / SHIPPED
+        evidence_fit, "weights_of", lambda *a: asked.append(a) or data_folder() / SHIPPED
     )
     recipe = evidence_plan.TRANSFER | {"epochs": 3, "batch_size": 8}
     found = evidence.run("toy", "ultrasound", 25, 0, 2, 2, recipe)
@@ -99,7 +101,7 @@ def test_a_cell_holds_the_scores_of_its_fold(monkeypatch):
     assert found["losses"].shape == (2, 3)
     assert asked == [("ultrasound", 0)] * 2 and found["updates"] == 9  # 25 = 3 x 8 + 1
     assert not np.allclose(found["scores"][0], found["scores"][1])
-    start = evidence.start("ultrasound", 0)
+    start = evidence_fit.start("ultrasound", 0)
     kept = load_model(data_folder() / SHIPPED)
     assert torch.equal(start.layer4[1].conv2.weight, kept.layer4[1].conv2.weight)
     assert predict(start, toy_images()).shape == (60, 2)
@@ -132,3 +134,45 @@ def test_retina_folds_keep_copies_together():
     assert sorted(np.concatenate(parts).tolist()) == list(range(1200))
     where = Counter(g for part in parts for g in np.unique(split.groups[part]).tolist())
     assert max(where.values()) == 1
+
+
+def splits_officially(parts) -> bool:
+    """The official test images, malignant = 1, and all others."""
+    train, test = parts()
+    task = load_task("breastmnist", size=64)
+    whole = task.open_test("test of the official split", reopen=True)
+    ours = torch.sort(test.images.flatten(1).sum(1)).values
+    theirs = torch.sort(whole.images.flatten(1).sum(1)).values
+    return (
+        (len(train), len(test)) == (624, 156)
+        and torch.equal(ours, theirs)
+        and int((test.labels == 1).sum()) == 42
+    )
+
+
+def test_the_official_split_is_the_official_one():
+    assert splits_officially(official.parts)
+    assert not splits_officially(lambda: official.parts()[::-1])
+
+
+def test_official_rows_are_aucs_and_their_differences():
+    """Three trainings an arm; without copies there are fewer images."""
+    _, test = official.parts()
+    positive, rng = test.labels.numpy() == 1, np.random.default_rng(0)
+    results = [(cell, {"scores": rng.random((1, 156))}) for cell in official.STUDY.cells]
+    rows = official.table(results)["rows"]
+    mean = {
+        arm: np.mean(
+            [roc_auc_score(positive, a["scores"][0]) for c, a in results if c["arm"] == arm]
+        )
+        for arm in PRIMARY
+    }
+    everything = [row for row in rows if row["images"] == "all"]
+    assert len(everything) == 5 and all(row["n"] == 156 for row in everything)
+    for row in everything:
+        wanted = mean[row["arm"]] - (mean[row["against"]] if row["against"] else 0)
+        assert row["value"] == pytest.approx(wanted)
+    images = busi.read_table()
+    labelled = {g for g, part in zip(images["group"], images["breastmnist"]) if part != "test"}
+    alone = [g not in labelled for g in test.groups.tolist()]
+    assert {row["n"] for row in rows if row["images"] == "clear"} == {sum(alone)}
