@@ -1,4 +1,4 @@
-"""What README and model card show of the evidence: one figure, one table."""
+"""The figure of the evidence, for README and model card."""
 
 from __future__ import annotations
 
@@ -57,16 +57,3 @@ def draw(table: dict, file: Path = FIGURE) -> None:
     fig.suptitle("What a simulated source adds on 780 real breast-ultrasound images", x=0.5)
     fig.savefig(file, bbox_inches="tight", metadata={"Date": None})
     plt.close(fig)
-
-
-def markdown(table: dict) -> str:
-    """The primary claim, a line a number of labelled images."""
-    heads = ("labelled images", "from scratch, AUC", "from simulated ultrasound, AUC")
-    lines = ["| " + " | ".join((*heads, "gain (95 % interval)", "Holm p")) + " |", "|---" * 5 + "|"]
-    for n in sizes(table):
-        level = lambda arm, n=n: row_of(table["levels"], arm=arm, n=n, metric="auc")["value"]
-        gain = row_of(table["gains"], arm="ultrasound", against="scratch", n=n)
-        p = f"{gain['holm']:.3f}" if gain["holm"] >= 0.001 else "< 0.001"
-        cells = (str(n or "all"), f"{level('scratch'):.3f}", f"{level('ultrasound'):.3f}")
-        lines.append("| " + " | ".join((*cells, signed(gain), p)) + " |")
-    return "\n".join(lines)

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from studies import evidence, evidence_more, evidence_shown, scratch_best, scratch_search
+from studies import (
+    evidence,
+    evidence_more,
+    evidence_shown,
+    evidence_texts,
+    scratch_best,
+    scratch_search,
+)
 from studies.evidence_plan import REPETITIONS, recipe_of, ways_of_scratch
 from tests.studies.test_evidence_design import toy_images
 
@@ -74,18 +81,55 @@ def test_an_average_of_arms_averages_scores(results):
     )
 
 
-def test_the_shown_table_quotes_the_rows(results):
+PLACES = """before
+
+<!-- table: gains -->
+
+| an old table |
+
+<!-- end -->
+
+between
+
+<!-- table: copies -->
+
+<!-- end -->
+"""
+
+
+@pytest.fixture
+def tables(results) -> dict[str, dict]:
+    """The evidence's table of the toy cells, as it is kept."""
     found = evidence.folds_of(results, data="toy")
     gained = evidence.gains(found, "scratch")
     for row in gained:
         row["holm"] = 0.0004
-    shown = evidence_shown.markdown({"levels": evidence.levels(found), "gains": gained})
-    first, last = shown.splitlines()[2], shown.splitlines()[-1]
-    assert first.startswith("| 25 |") and last.startswith("| all |") and "< 0.001" in last
-    assert f"{by_hand(results, 'ultrasound', 25):.3f}" in first
-    assert evidence_shown.signed({"value": -0.04, "low": -0.0001, "high": 0.0}) == (
-        "−0.040 (0.000 to 0.000)"
-    )
+    other = [row | {"copies": c} for c in ("group_looser", "group_stricter") for row in gained]
+    levels = evidence.levels(found)
+    return {"evidence": {"levels": levels, "gains": gained, "other_thresholds": other}}
+
+
+def test_marked_places_quote_the_rows(results, tables):
+    """Only what is marked changes; a second time changes nothing; another table shows."""
+    text = evidence_texts.filled(PLACES.replace("copies -->\n\n", "copies -->\n\nx\n\n"), tables)
+    assert text.startswith("before\n") and "between" in text and "an old table" not in text
+    rows = text.splitlines()
+    first, last = (next(r for r in rows if r.startswith(f"| {n} |")) for n in ("25", "all"))
+    assert f"{by_hand(results, 'ultrasound', 25):.3f}" in first and "< 0.001" in last
+    assert evidence_texts.filled(text, tables) == text
+    tables["evidence"]["gains"][0]["value"] += 0.1
+    tables["evidence"]["gains"][1]["value"] += 0.1
+    assert evidence_texts.filled(text, tables) != text
+
+
+def test_a_place_without_a_table_is_named(tables):
+    with pytest.raises(KeyError, match="no such"):
+        evidence_texts.filled(PLACES.replace("gains", "no such"), tables)
+
+
+def test_signs():
+    row = {"value": -0.04, "low": -0.0001, "high": 0.0}
+    assert evidence_shown.signed(row) == "−0.040 (0.000 to 0.000)"
 
 
 def test_secondary_cells_share_recipes_and_draws_with_the_primary():

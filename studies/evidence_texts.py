@@ -1,0 +1,172 @@
+"""The evidence's tables in README and model card, written from data/results/.
+
+    python -m studies.evidence_texts
+
+A place is marked by <!-- table: NAME --> and <!-- end -->; what stands between is written anew.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from medtl_utils.paths import data_folder
+from studies.evidence_shown import draw, row_of, signed, sizes
+
+FILES = ("README.md", "data/MODEL_CARD.md")
+PLACE = re.compile(r"(<!-- table: (.+?) -->\n\n)(.*?)(\n\n<!-- end -->)", re.S)
+
+
+def lines_of(heads: list[str], rows: list[list[str]]) -> str:
+    line = lambda cells: "| " + " | ".join(cells) + " |"
+    return "\n".join([line(heads), "|" + "---|" * len(heads), *map(line, rows)])
+
+
+def level(row: dict) -> str:
+    """0.871 (0.842 to 0.900), with a true minus."""
+    return "{value:.3f} ({low:.3f} to {high:.3f})".format_map(row).replace("-", "−")
+
+
+def name_of(n: int | None) -> str:
+    return "all" if n is None else str(n)
+
+
+def small(p: float) -> str:
+    return f"{p:.3f}" if p >= 0.001 else "< 0.001"
+
+
+def primary(evidence: dict) -> str:
+    """The primary claim, a line a number of labelled images."""
+    heads = ["labelled images", "from scratch, AUC", "from simulated ultrasound, AUC"]
+    rows = []
+    for n in sizes(evidence):
+        gain = row_of(evidence["gains"], arm="ultrasound", against="scratch", n=n)
+        levels = [
+            f"{row_of(evidence['levels'], arm=arm, n=n, metric='auc')['value']:.3f}"
+            for arm in ("scratch", "ultrasound")
+        ]
+        rows.append([name_of(n), *levels, signed(gain), small(gain["holm"])])
+    return lines_of([*heads, "gain (95 % interval)", "Holm p"], rows)
+
+
+def hindsight(best: dict) -> str:
+    """Against the recipe that was best for scratch, found on the tested images themselves."""
+    rows = []
+    for n in sizes(best):
+        gain = row_of(best["gains"], arm="ultrasound", against="scratch", n=n)
+        scratch = row_of(best["levels"], arm="scratch", n=n, metric="auc")
+        way = row_of(best["ways"], n=n)["way"]
+        rows.append([name_of(n), way, level(scratch), signed(gain), small(gain["holm"])])
+    heads = ["labelled images", "what suited scratch best", "its AUC", "gain that is left"]
+    return lines_of([*heads, "Holm p"], rows)
+
+
+def levels_on(rows: list[dict], metric: str = "auc") -> str:
+    """One line an arm, one column a number of labelled images."""
+    rows = [row for row in rows if row["metric"] == metric]
+    ns = sorted({row["n"] for row in rows}, key=lambda n: n or 10**6)
+    lines = []
+    for arm in dict.fromkeys(row["arm"] for row in rows):
+        own = {row["n"]: level(row) for row in rows if row["arm"] == arm}
+        lines.append([arm, *(own.get(n, "") for n in ns)])
+    return lines_of([metric if metric != "auc" else "AUC", *map(name_of, ns)], lines)
+
+
+def gains_on(rows: list[dict], against: str) -> str:
+    """As `levels_on`, for the gains over one arm."""
+    rows = [row for row in rows if row["against"] == against]
+    ns = sorted({row["n"] for row in rows}, key=lambda n: n or 10**6)
+    lines = []
+    for arm in dict.fromkeys(row["arm"] for row in rows):
+        own = {row["n"]: signed(row) for row in rows if row["arm"] == arm}
+        lines.append([arm, *(own.get(n, "") for n in ns)])
+    return lines_of([f"gain in AUC over {against}", *map(name_of, ns)], lines)
+
+
+def copies(evidence: dict) -> str:
+    """The gains again, with other thresholds for near-copies."""
+    names = {"group": "as published", "group_looser": "looser", "group_stricter": "stricter"}
+    rows = [*evidence["gains"], *evidence["other_thresholds"]]
+    wanted = {"arm": "ultrasound", "against": "scratch"}
+    lines = [
+        [name_of(n), *(signed(row_of(rows, n=n, copies=copy, **wanted)) for copy in names)]
+        for n in sizes(evidence)
+    ]
+    return lines_of(["labelled images", *names.values()], lines)
+
+
+def on(rows: list[dict], data: str) -> list[dict]:
+    return [row for row in rows if row.get("data") == data]
+
+
+def official(table: dict) -> str:
+    """The footnote."""
+    lines = []
+    for images in ("all", "clear"):
+        rows = [row for row in table["rows"] if row["images"] == images]
+        for row in rows:
+            if row["against"] is None:
+                gain = [r for r in rows if r["arm"] == row["arm"] and r["against"]]
+                ending = [signed(gain[0]) if gain else ""]
+                lines.append([f"{images} ({row['n']})", row["arm"], level(row), *ending])
+    return lines_of(["test images", "arm", "AUC", "gain over scratch"], lines)
+
+
+METRICS = ("sensitivity at 90 % specificity", "brier", "calibration slope")
+# name of a place -> from the tables, by name, to Markdown
+TABLES: dict[str, Callable[[dict[str, dict]], str]] = {
+    "gains": lambda t: primary(t["evidence"]),
+    "hindsight": lambda t: hindsight(t["scratch_best"]),
+    "levels": lambda t: levels_on(
+        [*t["evidence"]["levels"], *others(t["evidence"], on(t["evidence_more"]["levels"], "busi"))]
+    ),
+    "gains over the control": lambda t: gains_on(on(t["evidence_more"]["gains"], "busi"), "shapes"),
+    "copies": lambda t: copies(t["evidence"]),
+    "official": lambda t: official(t["official"]),
+}
+TABLES |= {
+    metric: lambda t, metric=metric: levels_on(t["evidence"]["levels"], metric)
+    for metric in METRICS
+}
+for part in ("busi, with mirror images", "busi, three networks", "breastmnist", "retinamnist"):
+    TABLES[part] = lambda t, part=part: levels_on(on(t["evidence_more"]["levels"], part))
+    TABLES[f"gains, {part}"] = lambda t, part=part: gains_on(
+        on(t["evidence_more"]["gains"], part), "scratch"
+    )
+
+
+def others(evidence: dict, rows: list[dict]) -> list[dict]:
+    """Rows of arms that the evidence does not have already."""
+    known = {row["arm"] for row in evidence["levels"]}
+    return [row for row in rows if row["arm"] not in known]
+
+
+class Tables(dict):
+    """data/results/NAME.json by name, read when asked for."""
+
+    def __missing__(self, name: str) -> dict:
+        self[name] = json.loads((data_folder() / "results" / f"{name}.json").read_text())
+        return self[name]
+
+
+def filled(text: str, tables: dict[str, dict]) -> str:
+    """The text with every marked table written anew.
+
+    Raises KeyError, naming the place, for a table that there is not.
+    """
+    return PLACE.sub(lambda m: m[1] + TABLES[m[2]](tables) + m[4], text)
+
+
+def main() -> None:
+    tables, root = Tables(), Path(data_folder()).parent
+    draw(tables["evidence"])
+    for name in FILES:
+        file = root / name
+        file.write_text(filled(file.read_text(encoding="utf-8"), tables), encoding="utf-8")
+        print(f"wrote {name}")
+
+
+if __name__ == "__main__":
+    main()
