@@ -1,5 +1,6 @@
 """The design of the evidence on busi: who is tested and labelled, and how long each arm learns."""
 
+import hashlib
 from collections import Counter
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from medtl_utils import load_model, load_task, predict
-from medtl_utils.data import Split
+from medtl_utils.data import DataError, Split
 from medtl_utils.datasets import busi
 from medtl_utils.paths import data_folder
 from studies import evidence, evidence_data, evidence_fit, evidence_plan, official
@@ -176,3 +177,26 @@ def test_official_rows_are_aucs_and_their_differences():
     labelled = {g for g, part in zip(images["group"], images["breastmnist"]) if part != "test"}
     alone = [g not in labelled for g in test.groups.tolist()]
     assert {row["n"] for row in rows if row["images"] == "clear"} == {sum(alone)}
+
+
+def test_only_the_trainings_of_the_plan_are_used(monkeypatch, tmp_path):
+    """Another file of the right name is refused, with the command that makes the right one."""
+    right, other = b"the training", b"another training"
+    digests = tuple(hashlib.sha256(content).hexdigest() for content in (right, b"", b""))
+    monkeypatch.setattr(evidence_plan, "SOURCES", {"shapes": digests})
+    monkeypatch.setattr(evidence_plan, "cache_folder", lambda: tmp_path)
+    file = tmp_path / "v2" / "shapes_resnet18.safetensors"
+    file.parent.mkdir()
+    for content in (None, other):
+        if content:
+            file.write_bytes(content)
+        with pytest.raises(DataError, match="--task shapes --seed 0"):
+            evidence_plan.weights_of("shapes", 0)
+    file.write_bytes(right)
+    assert evidence_plan.weights_of("shapes, probe", 0) == file
+    assert evidence_plan.weights_of("scratch", 0) is None
+
+
+def test_the_plan_names_six_trainings():
+    digests = [d for trainings in evidence_plan.SOURCES.values() for d in trainings]
+    assert len(set(digests)) == 6 and all(len(d) == 64 for d in digests)
