@@ -16,6 +16,8 @@ SHA256 = {
     "busi_128.npz": "41ce509ba374e345541bbf9518ae859286ddbbb413bdfd0830c58d68d6805e71",
     "busi_images.csv": "f8884579598812aa4be1b048ab86993facdd0fe4a4c7f1a551ec779ec08dc9ec",
     "busi_masks_128.npz": "3b046ff3bc0e55fbfecd304b64307de4b7927cac5526ec6843c7f09c081a9354",
+    "fsdd_logmel.npz": "3a9a6e9cde0f6de34933732c4a1b2445b180bd564939b53cd40998e35048342e",
+    "fsdd_sounds.npz": "96b14e93bbba0ad329238540c2075321a5e184d12b71de61b9ee71ed9f86a18a",
     "retinamnist.npz": "254915f5f0a2074665c4676356824cf4ef4a3bcab233894b4bafcaf48962bd69",
 }
 

@@ -12,6 +12,9 @@ from .chapter_04 import best_of_many, gradient_descent_path
 from .chapter_05 import case_viewer
 from .chapter_06 import threshold_explorer
 from .chapter_07 import explanation_viewer
+from .chapter_15 import ecg_explorer
+from .chapter_15b import frame_explorer
+from .chapter_15c import pull_to_source
 from .gallery import GALLERY
 from .pattern import Slider, choice, explore, slider
 
@@ -21,14 +24,17 @@ __all__ = [
     "best_of_many",
     "case_viewer",
     "choice",
+    "ecg_explorer",
     "explanation_viewer",
     "explore",
     "feature_maps",
+    "frame_explorer",
     "freeze_and_train",
     "gradient_descent_path",
     "loss_curves",
     "posterior_by_descriptor",
     "probability_shift",
+    "pull_to_source",
     "slider",
     "threshold_explorer",
     "transfer_against_n",

@@ -79,4 +79,27 @@ maps = {"one": {"light": light, "dark": 1 - light}, "other": {"light": light.sqr
 probabilities = {name: kinds["light"].mean((1, 2)) for name, kinds in maps.items()}
 widget = explanation_viewer(val, maps, probabilities)
 """,
+    "pull_to_source": """\
+import numpy as np
+from medtl_utils.widgets import pull_to_source
+
+rng, y = np.random.default_rng(0), np.arange(70) % 2 == 0
+X = rng.normal(size=(70, 40)) + 0.3 * np.outer(y - 0.5, rng.normal(size=40))
+widget = pull_to_source(X @ X.T / 40, y, start=0.3 * y + rng.normal(size=70))
+""",
+    "ecg_explorer": """\
+import numpy as np
+from medtl_utils.widgets import ecg_explorer
+
+beats = lambda rate: np.arange(0.5, 9.5, 60 / rate)
+spikes = lambda rate: np.isin(np.arange(1280), np.rint(128 * beats(rate)))
+record = lambda rhythm, rate, noise: (spikes(rate) * (1.0 + rhythm) - noise / 1000, beats(rate))
+widget = ecg_explorer(record, lambda x: np.flatnonzero(x > 0.3), 128, ("one", "other"))
+""",
+    "frame_explorer": """\
+from medtl_utils.datasets import fsdd
+from medtl_utils.widgets import frame_explorer
+
+widget = frame_explorer(fsdd.load_sounds())
+""",
 }

@@ -27,14 +27,8 @@ DEEP_SECTIONS = ("Summary", "References")
 # chapters in their short form, whose sizes are held: words of prose, code cells
 CORE, DEEP = (1800, 22), (2000, 30)
 SHORT = dict.fromkeys(
-    (
-        "02_shared_and_specific_layers",
-        "03_loss",
-        "04_gradient_descent",
-        "04b_find_the_faults",
-        "06_evaluate_honestly",
-        "07_explain_honestly",
-    ),
+    ("02_shared_and_specific_layers", "03_loss", "04_gradient_descent", "04b_find_the_faults")
+    + ("06_evaluate_honestly", "07_explain_honestly", "15_ecg", "15b_speech", "15c_genes"),
     CORE,
 )
 TERM = re.compile(r'<a id="([\w-]+)"></a>([^|]+)\|([^|]+)\|([^|]+)\|\s*(\d\d)')
