@@ -63,26 +63,24 @@ def hindsight(best: dict) -> str:
     return lines_of([*heads, "Holm p"], rows)
 
 
-def levels_on(rows: list[dict], metric: str = "auc") -> str:
+def by_arm(rows: list[dict], title: str, cell: Callable[[dict], str]) -> str:
     """One line an arm, one column a number of labelled images."""
-    rows = [row for row in rows if row["metric"] == metric]
     ns = sorted({row["n"] for row in rows}, key=lambda n: n or 10**6)
     lines = []
     for arm in dict.fromkeys(row["arm"] for row in rows):
-        own = {row["n"]: level(row) for row in rows if row["arm"] == arm}
+        own = {row["n"]: cell(row) for row in rows if row["arm"] == arm}
         lines.append([arm, *(own.get(n, "") for n in ns)])
-    return lines_of([metric if metric != "auc" else "AUC", *map(name_of, ns)], lines)
+    return lines_of([title, *map(name_of, ns)], lines)
+
+
+def levels_on(rows: list[dict], metric: str = "auc") -> str:
+    rows = [row for row in rows if row["metric"] == metric]
+    return by_arm(rows, "AUC" if metric == "auc" else metric, level)
 
 
 def gains_on(rows: list[dict], against: str) -> str:
-    """As `levels_on`, for the gains over one arm."""
     rows = [row for row in rows if row["against"] == against]
-    ns = sorted({row["n"] for row in rows}, key=lambda n: n or 10**6)
-    lines = []
-    for arm in dict.fromkeys(row["arm"] for row in rows):
-        own = {row["n"]: signed(row) for row in rows if row["arm"] == arm}
-        lines.append([arm, *(own.get(n, "") for n in ns)])
-    return lines_of([f"gain in AUC over {against}", *map(name_of, ns)], lines)
+    return by_arm(rows, f"gain in AUC over {against}", signed)
 
 
 def copies(evidence: dict) -> str:
