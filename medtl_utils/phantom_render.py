@@ -14,7 +14,20 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from .phantom_fields import (
+    basis,
+    bell,
+    bent,
+    blur_matrices,
+    downsample,
+    lookup,
+    mean_blur,
+    smooth_step,
+    texture,
+)
+
 WHITE_DB = 9.0  # an echo this strong is white
+TEXTURES = 5  # layers of noise before the looks: lobules, fine, ligaments, sheets, gaps in them
 
 
 @dataclass
@@ -26,12 +39,16 @@ class Scene:
     mm: torch.Tensor  # one grid step in mm, (B, 1, 1)
     x: torch.Tensor  # lateral position in mm, (B, 1, n)
     y: torch.Tensor  # depth in mm, (B, n, 1)
-    noise: torch.Tensor  # white noise (B, 3 + 2 looks, n, n): lobules, fine, strands, speckle
+    noise: torch.Tensor  # white noise (B, TEXTURES + 2 looks, n, n)
     tables: dict[str, torch.Tensor]  # "radius", "edge", "calcs", "tgc" of `draw_view`
     bumps: torch.Tensor  # bending of the layers, about unit variance
     lobules: torch.Tensor  # texture of the lobules, unit variance
     fine: torch.Tensor  # fine texture, unit variance
     strands: torch.Tensor  # long, flat texture of the ligaments, unit variance
+    sheets: torch.Tensor  # the same, longer and flatter; bent with the layers
+    blotches: torch.Tensor  # texture of heterogeneous lesions, unit variance
+    gaps: torch.Tensor  # where the sheets shine, unit variance
+    clouds: torch.Tensor  # coarse texture of the gland, unit variance
     depth: torch.Tensor  # depth below the bent layers, mm
 
 
@@ -51,7 +68,7 @@ def render(
     intensity = _speckle(scene, db)
     grey = _compression(scene, intensity)
     grey, core = _probe_and_marks(scene, grey, core.float())
-    down = _downsample(scene.n, size).to(device)
+    down = downsample(scene.n, size).to(device)
     grey, core = down @ grey @ down.T, down @ core @ down.T
     images = (grey * 255).round().clamp(0, 255).to(torch.uint8)[:, None]
     return images.cpu(), (core > 0.5).cpu()
@@ -69,13 +86,20 @@ def _scene(views: list[dict], device: str | torch.device) -> Scene:
     mm = p["field_mm"] / n
     rows = torch.arange(n, device=device, dtype=torch.float32) + 0.5
     y, x = rows[None, :, None] * mm, rows[None, None, :] * mm
-    bumps = _basis(n, 4).to(device) @ stack("bumps") @ _basis(n, 5).to(device).T
-    lobules = _texture(noise[:, 0], p["lobule_mm"] / mm / 2.5, p["lobule_mm"] / mm)
-    fine = _texture(noise[:, 1], 0.6 / mm, 0.9 / mm)
-    strands = _texture(noise[:, 2], 1.2 / mm, 3.5 / mm)
-    depth = y + 1.6 * bumps + 0.5 * lobules
+    bumps = basis(n, 4).to(device) @ stack("bumps") @ basis(n, 5).to(device).T
+    lobules = texture(noise[:, 0], p["lobule_mm"] / mm / 2.5, p["lobule_mm"] / mm)
+    fine = texture(noise[:, 1], 0.6 / mm, 0.9 / mm)
+    tilt = p["bend_mm"] * bumps + p["slope"] * (x - p["field_mm"] / 2)
+    strands = bent(texture(noise[:, 2], 1.2 / mm, 3.5 / mm), tilt / p["field_mm"])
+    sheets = texture(noise[:, 3], p["sheet_mm"] / mm / 2, p["sheet_long_mm"] / mm)
+    sheets = bent(sheets, tilt / p["field_mm"])
+    gaps = texture(noise[:, 4], 2.5 / mm, 5.0 / mm)
+    clouds = texture(noise[:, 2].flip(1), 2.5 / mm, 4.0 / mm)
+    blotches = texture(noise[:, 4].flip(1), 1.2 / mm, 1.6 / mm)
+    depth = y + tilt + 0.5 * lobules
     tables = {key: stack(key) for key in ("radius", "edge", "calcs", "tgc")}
-    return Scene(p, n, mm, x, y, noise, tables, bumps, lobules, fine, strands, depth)
+    textures = (bumps, lobules, fine, strands, sheets, blotches, gaps, clouds)
+    return Scene(p, n, mm, x, y, noise, tables, *textures, depth)
 
 
 def _tissue(scene: Scene) -> torch.Tensor:
@@ -85,37 +109,40 @@ def _tissue(scene: Scene) -> torch.Tensor:
     """
     p, y, depth, lobules = scene.p, scene.y, scene.depth, scene.lobules
     gland_mm, muscle_mm = p["fat_mm"], p["fat_mm"] + p["gland_mm"]  # upper faces
-    in_gland = _smooth_step((depth - gland_mm) / 0.5)
-    in_muscle = _smooth_step((depth - muscle_mm) / 0.4)
-    ligaments = p["ligament_db"] * _bell(scene.strands / 0.25) * (1 - in_muscle)
-    gland = in_gland * (p["gland_db"] + p["lobule_db"] * lobules)
-    db = -12 + gland + 1.2 * scene.fine + ligaments * (1 - 0.4 * in_gland)
+    in_gland = smooth_step((depth - gland_mm) / 0.5)
+    in_muscle = smooth_step((depth - muscle_mm) / 0.4)
+    ligaments = p["ligament_db"] * bell(scene.strands / 0.18) * (1 - in_muscle)
+    gland = in_gland * (p["gland_db"] + p["lobule_db"] * lobules + p["cloud_db"] * scene.clouds)
+    db = -12 + gland + p["grain_db"] * scene.fine + ligaments * (1 - 0.4 * in_gland)
 
     wave = torch.sin(2 * torch.pi * depth / p["striae_mm"] + 1.5 * lobules)
-    muscle = -10 + p["striae_db"] * wave + 0.5 * p["lobule_db"] * lobules
+    muscle = (
+        -10 + p["striae_db"] * wave + (0.5 * p["lobule_db"] * lobules + p["grain_db"] * scene.fine)
+    )
     db = db * (1 - in_muscle) + in_muscle * muscle
 
     # a fascia shines where it faces the beam
-    fascia = p["fascia_db"] * _smooth_step(1.5 * scene.bumps + 0.8 * lobules)
-    for face in (gland_mm, muscle_mm, p["sheet_mm"]):
-        db = db + fascia * _bell((depth - face) / 0.45)
-    db = db + 6 * _bell((y / p["skin_mm"]) ** 2)
+    fascia = p["fascia_db"] * smooth_step(1.5 * scene.bumps + 0.8 * lobules)
+    for face in (gland_mm, muscle_mm, p["deep_mm"]):
+        db = db + fascia * bell((depth - face) / 0.45)
+    # so do sheets of connective tissue, most of them below the fat
+    shining = smooth_step(2 * scene.gaps + 1) * (0.25 + 0.75 * in_gland)
+    db = db + p["sheet_db"] * scene.sheets.clamp_min(0) ** 1.3 * shining
+    skin = y / p["skin_mm"]
+    db = db + 5 * bell(skin**2) + 5 * bell((skin - 1.1) / 0.2) + 4 * bell(skin / 0.3)
     echoes = torch.cos(torch.pi * y / p["reverb_mm"]).square().square().square()
     db = db + p["reverb_db"] * echoes * torch.exp(-y / 4)
-    return _source_tissue(scene, db)
+    return _fat_lobule(scene, db)
 
 
-def _source_tissue(scene: Scene, db: torch.Tensor) -> torch.Tensor:
-    """What only source images have: wavy connective layers, and a fat lobule like a lesion."""
+def _fat_lobule(scene: Scene, db: torch.Tensor) -> torch.Tensor:
+    """A fat lobule like a lesion, in the images that have one."""
     p = scene.p
-    layers = torch.sin(torch.pi * (scene.depth + 0.6 * scene.strands) / p["lamella_mm"])
-    shining = _smooth_step(2 * scene.lobules + 1.5 * scene.bumps)
-    db = db + p["lamella_db"] * _bell(layers / 0.35) * shining
     if p["lobule_like"].any():
         u = (scene.x - p["fat_x"]) / p["fat_half_x"].clamp_min(1)
         v = (scene.y - p["fat_y"]) / p["fat_half_y"].clamp_min(1)
         away = u**2 + v**2
-        dark_in_a_capsule = _bell(away) - 0.8 * _bell((away - 1.3) / 0.35)
+        dark_in_a_capsule = bell(away) - 0.8 * bell((away - 1.3) / 0.35)
         db = db + p["lobule_like"] * dark_in_a_capsule
     return db
 
@@ -128,19 +155,19 @@ def _lesion(scene: Scene, db: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor,
     """
     p, tables = scene.p, scene.tables
     r, angle = _polar(scene)
-    outside = r - _lookup(tables["radius"], angle)
-    width = _lookup(tables["edge"], angle)
+    outside = r - lookup(tables["radius"], angle)
+    width = lookup(tables["edge"], angle)
     core = p["lesion"] * (outside < 0)
-    cover = p["lesion"] * _bell(outside.clamp_min(0) / width)
+    cover = p["lesion"] * bell(outside.clamp_min(0) / width)
 
-    db = db + p["lesion"] * p["halo_db"] * _bell((outside - 0.22) / 0.17)
-    texture = p["inner_db"] * (scene.fine + 0.5 * scene.lobules)
-    db = db * (1 - cover) + cover * (-8 + p["echo_db"] + texture)
-    db = db + p["lesion"] * p["rim_db"] * _bell(outside / 0.06)
+    db = db + p["lesion"] * p["halo_db"] * bell((outside - 0.22) / 0.17)
+    inner = p["inner_db"] * (scene.fine + 0.5 * scene.lobules) + p["blotch_db"] * scene.blotches
+    db = db * (1 - cover) + cover * (-8 + p["echo_db"] + inner)
+    db = db + p["lesion"] * p["rim_db"] * bell(outside / 0.06)
 
     spot_x, spot_y, sigma, strength = tables["calcs"][:, None].unbind(-1)  # (B, 1, 14) each
-    down = _bell((scene.y - spot_y) / (2**0.5 * sigma))
-    across = _bell((scene.x.transpose(1, 2) - spot_x) / (2**0.5 * sigma))
+    down = bell((scene.y - spot_y) / (2**0.5 * sigma))
+    across = bell((scene.x.transpose(1, 2) - spot_x) / (2**0.5 * sigma))
     db = db + p["lesion"] * (down * strength) @ across.transpose(1, 2)
     return db, core, cover
 
@@ -155,37 +182,26 @@ def _polar(scene: Scene) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.hypot(u, v), torch.atan2(v, u)
 
 
-def _lookup(table: torch.Tensor, angle: torch.Tensor) -> torch.Tensor:
-    """Periodic linear interpolation of (B, 256) tables over (B, n, n) angles in -pi..pi."""
-    count = table.shape[1]
-    at = (angle + torch.pi) * (count / (2 * torch.pi))
-    low = at.floor()
-    frac, low = at - low, low.long().flatten(1) % count
-    left = table.gather(1, low).view_as(at)
-    right = table.gather(1, (low + 1) % count).view_as(at)
-    return left + frac * (right - left)
-
-
 def _attenuation(scene: Scene, db: torch.Tensor, cover: torch.Tensor) -> torch.Tensor:
     """Step 3. Losses along the beam: a sum over depth, so only what lies behind changes."""
     p, x, y, mm, n = scene.p, scene.x, scene.y, scene.mm, scene.n
     # dB per mm inside the lesion; a beam is about a millimetre wide, so shadows have soft sides
     rate = p["posterior_times"] * p["posterior_db"] * cover / (2 * p["half_y"])
-    rate = rate @ _mean_blur(p["beam_mm"] / mm, n)
+    rate = rate @ mean_blur(p["beam_mm"] / mm, n)
     if p["rib_db"].any():
-        rib = p["rib_db"] * _bell((x - p["rib_x"]) / 5)
-        db = db + 0.6 * rib * _bell((y - p["rib_y"]) / 0.6)
-        rate = rate - rib * _bell((y - p["rib_y"] - 1) / 0.6)
-    at_sides = _bell(((x - p["x"]).abs() - p["half_x"]) / 0.7)
-    edge_shadows = at_sides * _smooth_step((y - p["y"]) / 0.5)
+        rib = p["rib_db"] * bell((x - p["rib_x"]) / 5)
+        db = db + 0.6 * rib * bell((y - p["rib_y"]) / 0.6)
+        rate = rate - rib * bell((y - p["rib_y"] - 1) / 0.6)
+    at_sides = bell(((x - p["x"]).abs() - p["half_x"]) / 0.7)
+    edge_shadows = at_sides * smooth_step((y - p["y"]) / 0.5)
     db = db + torch.cumsum(rate, 1) * mm - p["lesion"] * p["edge_shadow_db"] * edge_shadows
-    db = db - p["contact_db"] * _bell((x - p["contact_x"]) / p["contact_mm"])
+    db = db - p["contact_db"] * bell((x - p["contact_x"]) / p["contact_mm"])
 
     relative = y / p["field_mm"]
-    streaks = scene.noise[:, 2, :1] @ _blur_matrices(2.0 / mm, n).transpose(1, 2)
-    db = db - p["streak_db"] * streaks.clamp_min(0) * relative.sqrt()
+    uneven = torch.cumsum(scene.clouds.clamp_min(0), 1) / n
+    db = db - p["uneven_db"] * uneven
     # the machine amplifies depth by depth, never quite right
-    rows, columns = _basis(n, 5).to(db.device), _basis(n, 3).to(db.device)
+    rows, columns = basis(n, 5).to(db.device), basis(n, 3).to(db.device)
     amplified = rows @ scene.tables["tgc"] @ columns.T
     return db - p["loss_db"] * relative**1.5 + p["tgc_db"] * amplified + p["gain_db"]
 
@@ -196,13 +212,19 @@ def _speckle(scene: Scene, db: torch.Tensor) -> torch.Tensor:
     The blur across the beams is wider away from the focus.
     """
     p, mm, n = scene.p, scene.mm, scene.n
-    along = _blur_matrices(p["axial_mm"] / mm, n)[:, None]
-    across = _blur_matrices(p["lateral_mm"] / mm, n)[:, None].transpose(-1, -2)
-    wider = _blur_matrices(p["defocus"] * p["lateral_mm"] / mm, n)[:, None].transpose(-1, -2)
-    speckle = along @ (scene.noise[:, 3:] * torch.pow(10.0, db / 20)[:, None])
+    along = blur_matrices(p["axial_mm"] / mm, n)[:, None]
+    across = blur_matrices(p["lateral_mm"] / mm, n)[:, None].transpose(-1, -2)
+    wider = blur_matrices(p["defocus"] * p["lateral_mm"] / mm, n)[:, None].transpose(-1, -2)
+    speckle = along @ (scene.noise[:, TEXTURES:] * torch.pow(10.0, db / 20)[:, None])
     off_focus = ((scene.y - p["focus_mm"]).abs() / (0.6 * p["field_mm"])).clamp(0, 1)[:, None]
     echoes = (speckle @ across) * (1 - off_focus) + (speckle @ wider) * off_focus
-    return echoes.square().sum(1) / (2 * p["looks"])
+    intensity = echoes.square().sum(1) / (2 * p["looks"])
+    # speckle reduction: towards the mean intensity under the same point-spread function
+    power = torch.pow(10.0, db / 10)
+    mean = along[:, 0].square() @ power @ across[:, 0].square()
+    return (
+        intensity.clamp_min(1e-9) ** (1 - p["smoothing"]) * mean.clamp_min(1e-9) ** p["smoothing"]
+    )
 
 
 def _compression(scene: Scene, intensity: torch.Tensor) -> torch.Tensor:
@@ -211,7 +233,8 @@ def _compression(scene: Scene, intensity: torch.Tensor) -> torch.Tensor:
     echo = 10 * torch.log10(intensity + 1e-9)
     wanted = WHITE_DB - p["range_db"] * (1 - p["exposure"])
     echo = echo + (p["exposure"] > 0) * (wanted - echo.mean((1, 2), keepdim=True))
-    return (1 + (echo - WHITE_DB) / p["range_db"]).clamp(0, 1) ** p["gamma"]
+    grey = (1 + (echo - WHITE_DB) / p["range_db"]).clamp(0, 1) ** p["gamma"]
+    return p["pedestal"] + (1 - p["pedestal"]) * grey
 
 
 def _probe_and_marks(
@@ -250,50 +273,5 @@ def _calipers(scene: Scene) -> torch.Tensor:
     for side in (-1.0, 1.0):
         dx = (scene.x - p["x"] - 1.05 * side * p["half_x"]).abs()
         dy = (scene.y - p["y"]).abs()
-        crosses += [_bell(dx / 0.4) * (dy < 1.3), _bell(dy / 0.4) * (dx < 1.3)]
+        crosses += [bell(dx / 0.4) * (dy < 1.3), bell(dy / 0.4) * (dx < 1.3)]
     return torch.stack(crosses).amax(0)
-
-
-def _bell(z: torch.Tensor) -> torch.Tensor:
-    """exp(-z^2), not below e^-40: float32 is ten times as slow with even smaller numbers."""
-    return torch.exp(-z.square().clamp_max(40.0))
-
-
-def _smooth_step(z: torch.Tensor) -> torch.Tensor:
-    """Sigmoid from 0 to 1, kept away from float32's smallest numbers as in `_bell`."""
-    return torch.sigmoid(z.clamp(-40, 40))
-
-
-def _basis(n: int, knots: int) -> torch.Tensor:
-    """(n, knots) smooth bumps: maps a few random numbers to a curve of about unit variance."""
-    at, knot = torch.linspace(0, knots - 1, n)[:, None], torch.arange(knots)[None]
-    weight = _bell((at - knot) / 0.8)
-    return weight / weight.square().sum(1, keepdim=True).sqrt()
-
-
-def _texture(noise: torch.Tensor, down: torch.Tensor, across: torch.Tensor) -> torch.Tensor:
-    """White noise (B, n, n) blurred by `down` and `across` pixels (sigma), of unit variance."""
-    n = noise.shape[-1]
-    return _blur_matrices(down, n) @ noise @ _blur_matrices(across, n)
-
-
-def _blur_matrices(sigma: torch.Tensor, n: int) -> torch.Tensor:
-    """(B, n, n) blurs of B `sigma` (pixels); rows of unit L2 norm keep white noise's variance."""
-    i = torch.arange(n, device=sigma.device, dtype=torch.float32)
-    sigma = sigma.flatten().clamp_min(0.3)[:, None, None]
-    matrix = _bell((i[:, None] - i[None]) / (2**0.5 * sigma))
-    return matrix / matrix.square().sum(2, keepdim=True).sqrt()
-
-
-def _mean_blur(sigma: torch.Tensor, n: int) -> torch.Tensor:
-    """(B, n, n) Gaussian blurs across the beams, for use from the right, that keep the mean."""
-    matrix = _blur_matrices(sigma, n)
-    return (matrix / matrix.sum(2, keepdim=True)).transpose(1, 2)
-
-
-def _downsample(n: int, size: int) -> torch.Tensor:
-    """(size, n) triangle filter, as in antialiased bilinear resizing; rows sum to 1."""
-    scale = n / size
-    centre = (torch.arange(size) + 0.5) * scale
-    weight = (1 - ((torch.arange(n) + 0.5)[None] - centre[:, None]).abs() / scale).clamp_min(0)
-    return weight / weight.sum(1, keepdim=True)

@@ -25,7 +25,7 @@ from medtl_utils.paths import cache_folder
 HELPER = tuple(
     f"medtl_utils.{name}"
     for name in ("training", "augmentation", "models", "model_files", "sources", "architectures")
-    + ("grouping", "phantom", "phantom_render")
+    + ("grouping", "phantom", "phantom_fields", "phantom_render", "phantom_tables")
     + ("datasets.phantom", "datasets.medmnist", "datasets.medmnist_files")
 )
 PRETRAINING = (*HELPER, "studies.pretrain", "studies.source_net", "studies.shapes")

@@ -31,7 +31,7 @@ ARMS = {
 }
 PRIMARY = ("scratch", "ultrasound", "shapes")
 
-# source -> SHA-256 of its three trainings; they follow from the code of studies/v2 and their seeds
+# source -> SHA-256 of its three trainings, which follow from studies/pretrain.py and their seeds
 SOURCES = {
     "ultrasound": (
         "e3bc1abe2861664abfae9daf1e404d84565159f493de293da56524f5786408d3",
@@ -105,6 +105,6 @@ def weights_of(arm: str, repetition: int) -> Path | None:
         if file.is_file() and sha256_of(file) == SOURCES[source][repetition]:
             return file
     raise DataError(
-        f"{made / name} is missing, or another training. Make it: python -m studies.v2.pretrain "
+        f"{made / name} is missing, or another training. Make it: python -m studies.pretrain "
         f"--task {source} --seed {repetition} --out {made}"
     )

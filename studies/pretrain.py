@@ -1,12 +1,12 @@
 """How the source model "ultrasound" was made: `python -m studies.pretrain` makes it again.
 
-A ResNet-18 learns to name the six descriptors of simulated lesions, whether there is a lesion at
+A ResNet-18 learns to name the seven descriptors of simulated lesions, whether there is a lesion at
 all, and where. It never sees a malignancy label, a scanner, a tissue range or a patient of the
 target task (see medtl_utils/phantom.py).
 
-`--task shapes` trains the control on pictures that are no ultrasound (studies/shapes.py), with the
-same heads, images, passes and mask. `--seed 1` makes another training of the same source, with its
-own files.
+`--task shapes` trains the control on pictures that are no ultrasound (studies/shapes.py), with
+the same heads, images, passes and mask. `--seed 1` makes another training of the same source, on
+other pictures, with its own files.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from studies.source_net import HEADS, SourceNet, accuracies, descriptor_loss, ma
 
 # patients with these numbers are never trained on
 VALIDATION_START, VALIDATION_COUNT = 10_000_000, 2000
+APART = 1_000_000  # numbers between the pictures of two seeds
 CHUNK = 2000  # images made at a time
 POOL = 20  # chunks held in memory; the oldest is replaced as training goes on
 BATCH = 128  # images a step
@@ -150,7 +151,7 @@ def pretrain(
     chunks: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
     for done in range(len(history["train_loss"]), rounds):
         began = time.time()
-        chunks = _pool(chunks, simulate, n_images, done, rounds, device)
+        chunks = _pool(chunks, simulate, n_images, done / max(rounds - 1, 1), seed, device)
         torch.manual_seed(1_000_003 * (seed + 1) + done)  # by round: so a resumed run is the same
         loss = _train_round(model, optimizer, schedule, chunks, mask)
         history["train_loss"].append(round(loss, 4))
@@ -167,22 +168,23 @@ def _pool(
     chunks: dict[int, tuple[torch.Tensor, torch.Tensor]],
     simulate: Callable,
     n_images: int,
-    done: int,
-    rounds: int,
+    progress: float,
+    seed: int,
     device: torch.device,
 ) -> dict[int, tuple[torch.Tensor, torch.Tensor]]:
-    """The chunks for the round after `done` rounds; those that are not in `chunks` are made.
+    """The chunks for a round; those that are not in `chunks` are made.
 
-    The first round has the first POOL chunks, the last round the last ones.
+    `progress`: 0 in the first round, which has the first POOL chunks, 1 in the last one, which has
+    the last ones. No picture of one seed is among those of another.
     """
     n_chunks = math.ceil(n_images / CHUNK)
-    newest = POOL + math.ceil(max(n_chunks - POOL, 0) * done / max(rounds - 1, 1))
+    newest = POOL + math.ceil(max(n_chunks - POOL, 0) * progress)
     newest = min(n_chunks, newest)
     pool = {}
     for number in range(max(0, newest - POOL), newest):
         start = number * CHUNK
         pool[number] = chunks.get(number) or generate(
-            simulate, start, min(CHUNK, n_images - start), device.type
+            simulate, seed * APART + start, min(CHUNK, n_images - start), device.type
         )
     return pool
 
@@ -265,8 +267,8 @@ def main() -> None:
         description="Train a source model on simulated pictures; goes on after a kill."
     )
     parser.add_argument("--task", choices=TASKS, default="ultrasound")
-    parser.add_argument("--images", type=int, default=120_000)
-    parser.add_argument("--passes", type=int, default=1_280_000, help="image passes in all")
+    parser.add_argument("--images", type=int, default=60_000)
+    parser.add_argument("--passes", type=int, default=640_000, help="image passes in all")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument(

@@ -13,10 +13,11 @@ import torch.nn.functional as F
 
 # question -> number of answers, as many as the descriptors of the ultrasound have
 ANSWERS = {
-    "shape": 4,  # disc, square, star, ring
+    "texture of the shape": 3,  # smooth, fine grain, coarse grain
+    "shape": 5,  # disc, square, star, ring, cross
     "taller than wide": 2,
+    "texture of the ground": 4,  # grain, stripes, checks, rings
     "shape against ground": 3,  # darker, equal in mean, brighter
-    "texture of the ground": 3,  # grain, stripes, checks
     "dots": 2,
     "outline": 2,
     "is there a shape": 2,
@@ -29,18 +30,19 @@ def simulate_shapes(
     """Shapes on textures: contrast, scale, place, rotation and texture vary.
 
     Returns images, masks and targets as `phantom.simulate_source` does: images uint8
-    (count, 1, size, size), masks bool (count, size, size), targets int64 (count, 7). `device` is
+    (count, 1, size, size), masks bool (count, size, size), targets int64 (count, 8). `device` is
     not used: it is there so that all simulators are called alike.
     """
-    rng = np.random.default_rng([3, seed, start])
+    rng = np.random.default_rng([4, seed, start])
     targets = np.stack([rng.integers(0, k, count) for k in ANSWERS.values()], 1)
     targets[:, -1] = rng.random(count) > 0.15
-    shape, tall, tone, texture, dots, outline, there = (
+    inner, shape, tall, texture, tone, dots, outline, there = (
         torch.tensor(answers).view(-1, 1, 1) for answers in targets.T
     )
     at = (torch.arange(size) + 0.5) / size
     y, x = at.view(1, -1, 1), at.view(1, 1, -1)
-    ground, grain = _ground(rng, texture, x, y)
+    ground = _ground(rng, texture, x, y)
+    grain = _grain(rng, torch.where(inner == 2, 5, 1).flatten(), size) * (inner > 0)
     edge = _distance(rng, shape, tall, x, y)
     inside = torch.sigmoid((1 - edge) / _one(rng, count, 0.03, 0.3))
     inside = inside * torch.where(shape == 3, torch.sigmoid((edge - 0.55) / 0.08), 1.0) * there
@@ -48,7 +50,7 @@ def simulate_shapes(
     one = lambda low, high: _one(rng, count, low, high)
     level, step = one(60, 150), one(25, 60) * (tone - 1)
     picture = level + one(8, 30) * ground * (1 - 0.7 * inside)
-    picture = picture + inside * (step + one(4, 20) * grain)
+    picture = picture + inside * (step + one(10, 24) * grain)
     picture = picture + outline * there * one(30, 70) * torch.exp(-(((edge - 1.05) / 0.07) ** 2))
     spots = torch.tensor(rng.random((count, size, size)) < 0.04, dtype=torch.float32)
     picture = picture + dots * there * one(60, 110) * spots * (edge < 0.9)
@@ -65,22 +67,27 @@ def _one(rng: np.random.Generator, count: int, low: float, high: float) -> torch
     return torch.tensor(rng.uniform(low, high, (count, 1, 1)), dtype=torch.float32)
 
 
+def _grain(rng: np.random.Generator, widths: torch.Tensor, size: int) -> torch.Tensor:
+    """Noise of unit variance averaged over 1, 3 or 5 pixels, `widths`: (count, size, size)."""
+    noise = torch.tensor(rng.standard_normal((len(widths), 1, size, size), dtype=np.float32))
+    smooth = [F.avg_pool2d(noise, k, 1, k // 2)[:, 0] * k for k in (1, 3, 5)]
+    return torch.stack(smooth)[widths // 2, torch.arange(len(widths))]
+
+
 def _ground(
     rng: np.random.Generator, texture: torch.Tensor, x: torch.Tensor, y: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The texture of the ground, (count, size, size) of about unit variance, and a grain."""
+) -> torch.Tensor:
+    """The texture of the ground, (count, size, size) of about unit variance."""
     count, size = len(texture), x.shape[-1]
     turn, pitch = _one(rng, count, 0, math.pi), _one(rng, count, 4, 20)
     along = (x * turn.cos() + y * turn.sin()) * pitch
     across = (y * turn.cos() - x * turn.sin()) * pitch
-    noise = torch.tensor(rng.standard_normal((count, 1, size, size), dtype=np.float32))
-    smooth = lambda k: F.avg_pool2d(noise, k, 1, k // 2)[:, 0, :size, :size] * k
-    grains = torch.stack([smooth(k) for k in (1, 3, 5)])
-    grain = grains[torch.tensor(rng.integers(0, 3, count)), torch.arange(count)]
+    grain = _grain(rng, torch.tensor(1 + 2 * rng.integers(0, 3, count)), size)
     stripes = torch.sin(2 * math.pi * along)
     checks = torch.sign(torch.sin(math.pi * along) * torch.sin(math.pi * across))
-    ground = torch.where(texture == 0, grain, torch.where(texture == 1, stripes, checks))
-    return ground, grain
+    away = torch.hypot(x - _one(rng, count, 0, 1), y - _one(rng, count, 0, 1))
+    rings = torch.sin(2 * math.pi * pitch * away)
+    return torch.stack([grain, stripes, checks, rings])[texture.flatten(), torch.arange(count)]
 
 
 def _distance(
@@ -100,4 +107,8 @@ def _distance(
     r, angle = torch.hypot(u, v), torch.atan2(v, u)
     square = torch.maximum(u.abs(), v.abs()) * 1.15
     star = r / (0.75 + 0.3 * torch.cos(angle * one(5, 9).round() + one(0, 6)))
-    return torch.where(shape == 1, square, torch.where(shape == 2, star, r))
+    bars = torch.minimum(
+        torch.maximum(u.abs(), 2.6 * v.abs()), torch.maximum(2.6 * u.abs(), v.abs())
+    )
+    kinds = torch.stack([r, square, star, r, bars])  # a ring is a disc with a hole
+    return kinds[shape.flatten(), torch.arange(len(shape))]

@@ -27,7 +27,7 @@ class SourceNet(nn.Module):
         self.mask = nn.ModuleList([nn.Conv2d(channels, 1, 1) for channels in (128, 256, 512)])
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Normalised images (N, 3, H, W) -> logits (N, 18) and mask logits (N, 1, H/8, W/8)."""
+        """Normalised images (N, 3, H, W) -> logits (N, 23) and mask logits (N, 1, H/8, W/8)."""
         t = self.trunk
         second = t.layer2(t.layer1(t.maxpool(t.relu(t.bn1(t.conv1(x))))))
         third = t.layer3(second)
@@ -39,7 +39,7 @@ class SourceNet(nn.Module):
 
 
 def descriptor_loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Sum of the seven heads' cross-entropies; descriptors count only where there is a lesion."""
+    """Sum of the eight heads' cross-entropies; descriptors count only where there is a lesion."""
     parts = logits.float().split(list(HEADS.values()), 1)
     lesion = targets[:, -1] == 1
     loss = F.cross_entropy(parts[-1], targets[:, -1])

@@ -17,7 +17,7 @@ from tests.conftest import ROOT
 pytestmark = pytest.mark.check
 CONDA_NAMES = {"pytorch": "torch"}
 FUNCTION, FILE, COLUMNS = 50, 300, 100  # lines, lines, characters
-LONGER_FILES = {"medtl_utils/phantom.py": 550, "studies/v2/phantom.py": 550}
+LONGER_FILES = {"medtl_utils/phantom.py": 550}
 DATA_IN_GIT = 80e6  # bytes
 
 
