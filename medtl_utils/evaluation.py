@@ -37,12 +37,13 @@ def evaluate(
     brier (for more than two classes: macro one-vs-rest AUC, no sensitivity and specificity); low <=
     value <= high.
 
-    Intervals: BCa bootstrap that draws whole patients within their class (images, where the source
-    knows no patients). Where all draws of a class agree, as at a sensitivity of 1, the bootstrap
-    knows nothing: the exact binomial interval over the patients of that class stands in, and
-    classes are combined (`intervals.combined`). Where all draws of the AUC agree (1, or 0.5 for
-    constant scores), it is that of a share of the smaller class. The intervals hold for one trained
-    model: what another training seed would change is not in them (see `compare`).
+    Intervals: BCa bootstrap that draws whole patients within their class (where the source knows no
+    patients: whole groups of near-copies, or images). Where all draws of a class agree, as at a
+    sensitivity of 1, the bootstrap knows nothing: the exact binomial interval over the patients of
+    that class stands in, and classes are combined (`intervals.combined`). Where all draws of the
+    AUC agree (1, or 0.5 for constant scores), it is that of a share of the smaller class. The
+    intervals hold for one trained model: what another training seed would change is not in them
+    (see `compare`).
 
     Raises ValueError for scores that are no probabilities or do not fit, for a split of one class,
     and for patients shared with `train`.

@@ -37,13 +37,12 @@ def checked(scores, split: Split) -> np.ndarray:
 
 
 def units(split: Split) -> tuple[np.ndarray, np.ndarray]:
-    """For each image the number of its patient (or its own), and for each patient a stratum, her
-    label."""
+    """For each image the number of its unit, and for each unit a stratum, its label.
+
+    A unit is a patient; where patients are unknown, a group of near-copies, or a single image.
+    """
     labels = split.labels.numpy()
-    if split.patients is None:
-        unit = np.arange(len(labels))
-    else:
-        unit = np.unique(split.patients, return_inverse=True)[1]
+    unit = np.unique(split.groups, return_inverse=True)[1]
     stratum = np.zeros(unit.max() + 1, int)
     np.maximum.at(stratum, unit, labels)
     return unit, stratum

@@ -32,9 +32,21 @@ REPORT_ITEMS = {
 
 def _intervals(result: dict, split: Split) -> str:
     """What the intervals are: level and unit."""
-    unit = "images (patients unknown)" if split.patients is None else "patients"
+    unit = "patients"
+    if split.patients is None:
+        unit = "images" if split.near_copies is None else "images, near-copies together"
+        unit += " (patients unknown)"
     level = 100 * getattr(result, "level", 0.95)
     return f"{level:g} % intervals: BCa bootstrap over {unit}"
+
+
+def _split(split: Split) -> str:
+    """What was kept together."""
+    if split.patients is not None:
+        return "by patient: no patient is in two parts"
+    if split.near_copies is not None:
+        return "by image, near-copies kept together: the source tells no patients"
+    return "by image: the source tells no patients"
 
 
 def _openings(task: Task) -> str:
@@ -75,7 +87,6 @@ def tripod_report(
             f"Choose from: {', '.join(REPORT_ITEMS)}."
         )
     check_disjoint(task.train, task.val, split)
-    by_image = split.patients is None
     performance = (
         f"{k.replace('_', ' ')} {v:.3f} ({low:.3f} to {high:.3f})"
         for k, (v, low, high) in result.items()
@@ -83,9 +94,7 @@ def tripod_report(
     known = {
         "data": task.card,
         "patients": "; ".join(map(str, (task.train, task.val, split))),
-        "split": "by image: the source tells no patients"
-        if by_image
-        else "by patient: no patient is in two parts",
+        "split": _split(split),
         "metrics": _intervals(result, split),
         "performance": "; ".join(performance),
         "test openings": _openings(task),

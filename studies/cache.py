@@ -59,11 +59,16 @@ def _reached(function: Callable) -> list[str]:
     return [found[name] for name in sorted(found)]
 
 
-def made_by(function: Callable, code: Sequence[str] = HELPER, weights: Path | None = None) -> str:
-    """SHA-256 of the code and the weights that make a result: the same text for the same bits."""
+def made_by(
+    function: Callable, code: Sequence[str] = HELPER, weights: Path | str | None = None
+) -> str:
+    """SHA-256 of the code and the weights that make a result: the same text for the same bits.
+
+    `weights`: a file, or its SHA-256, which is enough to find a cell that is kept.
+    """
     modules = [Path(importlib.util.find_spec(name).origin).read_text() for name in code]
     parts = [*_reached(function), *(ast.dump(ast.parse(text)) for text in modules)]
-    parts.append("" if weights is None else sha256_of(weights))
+    parts.append(sha256_of(weights) if isinstance(weights, Path) else weights or "")
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 

@@ -25,7 +25,7 @@ from medtl_utils.datasets import busi
 from medtl_utils.paths import data_folder
 from studies.evidence_data import FOLDS, labelled_rows, test_rows, whole
 from studies.evidence_fit import fitted
-from studies.evidence_plan import ARMS, DRAWS, PRIMARY, REPETITIONS, recipe_of, weights_of
+from studies.evidence_plan import ARMS, DRAWS, PRIMARY, REPETITIONS, digest_of, recipe_of
 from studies.evidence_stats import METRICS, Fold, estimate, holm, summary
 from studies.runner import Study, main
 
@@ -164,7 +164,7 @@ STUDY = Study(
     about={"images": "busi, 780, 64 px", "n": "labelled images; None: all of four folds"},
     code=("studies.evidence_data", "studies.evidence_fit", "studies.probe")
     + tuple(f"medtl_utils.{name}" for name in ("training", "augmentation", "grouping", "models")),
-    weights=lambda cell: weights_of(cell["arm"], cell["repetition"]),
+    weights=lambda cell: digest_of(cell["arm"], cell["repetition"]),
     archive=data_folder() / "results" / "evidence_cells.npz",
 )
 

@@ -25,8 +25,8 @@ from studies.evidence_plan import (
     MEMBERS,
     PRIMARY,
     REPETITIONS,
+    digest_of,
     recipe_of,
-    weights_of,
 )
 from studies.runner import Study, kept, main
 
@@ -113,7 +113,7 @@ STUDY = Study(
     seeds=REPETITIONS,
     about={"n": "labelled images; None: all of four folds"},
     code=evidence.STUDY.code,
-    weights=lambda cell: weights_of(cell["arm"], cell["repetition"]),
+    weights=lambda cell: digest_of(cell["arm"], cell["repetition"]),
     archive=data_folder() / "results" / "evidence_more_cells.npz",
 )
 

@@ -90,19 +90,24 @@ def ways_of_scratch(n: int | None) -> dict[str, dict]:
     return {name: planned | change for name, change in ways.items()}
 
 
+def digest_of(arm: str, repetition: int) -> str | None:
+    """SHA-256 of the weights that an arm starts from; None where they are not trained here."""
+    return SOURCES[ARMS[arm][0]][repetition] if ARMS[arm][0] in SOURCES else None
+
+
 def weights_of(arm: str, repetition: int) -> Path | None:
     """The file of an arm's source, another training for each repetition; None for no source.
 
     Raises DataError, with the command that makes it, where the file is missing or is another one.
     """
-    source = ARMS[arm][0]
-    if source not in ("ultrasound", "shapes"):
+    source, digest = ARMS[arm][0], digest_of(arm, repetition)
+    if digest is None:
         return None
     ending = "" if repetition == 0 else f"_seed{repetition}"
     name = f"{source}_resnet18{ending}.safetensors"
     made = cache_folder() / "v2"
     for file in (data_folder() / name, made / name):  # the first training of ultrasound ships
-        if file.is_file() and sha256_of(file) == SOURCES[source][repetition]:
+        if file.is_file() and sha256_of(file) == digest:
             return file
     raise DataError(
         f"{made / name} is missing, or another training. Make it: python -m studies.pretrain "

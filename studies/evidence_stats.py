@@ -121,24 +121,27 @@ def estimate(repetitions: Sequence[Sequence[Fold]], metric: str = "auc") -> Esti
 def summary(found: Estimate, level: float = 0.95) -> dict[str, float]:
     """Mean, interval, two-sided p against 0, and where the uncertainty comes from.
 
-    "sd_groups": from the groups of images; "sd_trainings": of one training among trainings.
+    "sd_groups": from the groups of images; "sd_trainings": of one training among trainings. Of a
+    single repetition the interval covers the images alone, and "sd_trainings" is missing.
     """
     n_repetitions, n_groups = found.without.shape
     jack = found.without.mean(0)
     images = (n_groups - 1) / n_groups * float(((jack - jack.mean()) ** 2).sum())
-    trainings = float(found.values.var(ddof=1)) / n_repetitions
+    once = n_repetitions == 1
+    trainings = 0.0 if once else float(found.values.var(ddof=1)) / n_repetitions
     variance, mean = images + trainings, float(found.values.mean())
-    df = variance**2 / (images**2 / (n_groups - 1) + trainings**2 / (n_repetitions - 1))
+    between = 0.0 if once else trainings**2 / (n_repetitions - 1)
+    df = variance**2 / (images**2 / (n_groups - 1) + between)
     half = float(stats.t.ppf(0.5 + level / 2, df)) * variance**0.5
-    return {
+    row = {
         "value": mean,
         "low": mean - half,
         "high": mean + half,
         "p": float(2 * stats.t.sf(abs(mean) / variance**0.5, df)),
         "df": float(df),
         "sd_groups": images**0.5,
-        "sd_trainings": float(found.values.std(ddof=1)),
     }
+    return row if once else row | {"sd_trainings": float(found.values.std(ddof=1))}
 
 
 def holm(p: Sequence[float]) -> np.ndarray:

@@ -20,7 +20,7 @@ from medtl_utils.paths import data_folder
 from studies.evidence import STUDY as EVIDENCE
 from studies.evidence_data import whole
 from studies.evidence_fit import fitted
-from studies.evidence_plan import PRIMARY, REPETITIONS, recipe_of, weights_of
+from studies.evidence_plan import PRIMARY, REPETITIONS, digest_of, recipe_of
 from studies.evidence_stats import Fold, estimate, summary
 from studies.runner import Study, main
 
@@ -72,7 +72,7 @@ STUDY = Study(
     seeds=REPETITIONS,
     about={"images": "BreastMNIST, official test set"},
     code=EVIDENCE.code,
-    weights=lambda cell: weights_of(cell["arm"], cell["repetition"]),
+    weights=lambda cell: digest_of(cell["arm"], cell["repetition"]),
     archive=data_folder() / "results" / "official_cells.npz",
 )
 

@@ -1,56 +1,33 @@
-"""Which fine-tuning recipe? The five of notebook 05 and training from scratch, over separate tasks.
+"""Which recipe? Six ways to use the source and six from scratch, on real tumours.
 
     python -m studies.recipes
 
-Simulated: each seed is another task (seeds 100 and up, used nowhere else): other patients to learn
-from, 200 labelled images, 1,000 other test images. Real: BreastMNIST's official training and
-validation images only, 200 drawn to learn from, scored on the rest; its test set is not touched.
-Differences to the textbook recipe are paired by seed, with a t interval over seeds.
+Busi's folds 1 to 4: each is scored once by networks that learnt from the other three, about 468
+images; near-copies are never on both sides. Fold 0, the test fold, is not touched
+(studies/recipes_test.py opens it, for the way that is best here on either side). Two seeds of
+training: the interval covers groups of images and seeds, but one training of the source. As many
+ways on either side: each has had the same chance. "full rate" and all below it in either list:
+fine_tune's one-cycle schedule and augmentation.
 """
 
-import copy
+from __future__ import annotations
+
 import functools
 import itertools
+from collections.abc import Callable
+from types import SimpleNamespace
 
-import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from medtl_utils import (
-    fine_tune,
-    freeze,
-    load_task,
-    param_groups,
-    predict,
-    replace_head,
-    source_model,
-)
-from medtl_utils.data import Split, Task
-from studies.runner import Study, main, opened
-from studies.tables import auc, over_seeds
+from medtl_utils import fine_tune, freeze, param_groups, predict, replace_head, source_model
+from medtl_utils.data import Split
+from studies.evidence_data import test_rows, whole
+from studies.evidence_stats import Fold, estimate, summary
+from studies.probe import set_head
+from studies.runner import ULTRASOUND, Study, main
 
-SEEDS = range(100, 108)
-
-
-@functools.lru_cache(maxsize=2)
-def real_task(seed: int) -> tuple[Task, Split]:
-    """200 labelled real images (160 to train, 40 to validate), and the other official ones."""
-    few = load_task("breastmnist", n_train=200, seed=seed)
-    everything = load_task("breastmnist")
-    images = torch.cat([everything.train.images, everything.val.images])
-    labels = torch.cat([everything.train.labels, everything.val.labels])
-    used = {i.numpy().tobytes() for i in torch.cat([few.train.images, few.val.images])}
-    rest = [k for k, image in enumerate(images) if image.numpy().tobytes() not in used]
-    return few, Split("test", images[rest], labels[rest], few.classes, few.positive)
-
-
-@functools.lru_cache(maxsize=2)
-def simulated_task(seed: int) -> tuple[Task, Split]:
-    """200 labelled simulated images, and the test images of the same seed."""
-    task = load_task("phantom", n_train=200, seed=seed)
-    return task, opened(task, "comparison of recipes; not the test set of any notebook")
+SEEDS, FOLDS, PROBE_C = range(2), range(1, 5), 0.01
 
 
 def fresh(source: str, seed: int) -> nn.Module:
@@ -58,104 +35,141 @@ def fresh(source: str, seed: int) -> nn.Module:
     return replace_head(source_model(source), 2)
 
 
-def textbook(task: Task, seed: int) -> nn.Module:
+def textbook(source: str, train: Split, seed: int) -> nn.Module:
     """Adam 1e-3, batches of 32, ten epochs, no augmentation, constant rate."""
-    model, images = fresh("ultrasound", seed), task.train.images
+    model = fresh(source, seed)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     for _ in range(10):
         model.train()
-        for index in torch.randperm(len(images)).split(32):
-            logits = model(model.normalisation(images[index]))
-            loss = nn.functional.cross_entropy(logits, task.train.labels[index])
+        for index in torch.randperm(len(train)).split(32):
+            if len(index) < 2:
+                continue  # BatchNorm cannot normalise a batch of one
+            logits = model(model.normalisation(train.images[index]))
+            loss = nn.functional.cross_entropy(logits, train.labels[index])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
     return model.eval()
 
 
-def extraction(task: Task, seed: int) -> nn.Module:
-    """Frozen layers; the head is a logistic regression (C = 0.01) on the standardised features."""
-    model = fresh("ultrasound", seed)
-    trunk = copy.deepcopy(model).eval()
-    trunk.fc = nn.Identity()
-    with torch.no_grad():
-        features = trunk(model.normalisation(task.train.images)).numpy()
-    scaler = StandardScaler().fit(features)
-    head = LogisticRegression(C=0.01, max_iter=5000)
-    head.fit(scaler.transform(features), task.train.labels)
-    w = torch.tensor(head.coef_[0] / scaler.scale_, dtype=torch.float32)
-    shift = (head.coef_[0] * scaler.mean_ / scaler.scale_).sum()
-    b = torch.tensor(head.intercept_[0] - shift, dtype=torch.float32)
-    with torch.no_grad():
-        model.fc.weight.copy_(torch.stack([-w / 2, w / 2]))
-        model.fc.bias.copy_(torch.stack([-b / 2, b / 2]))
-    return model.eval()
-
-
-def tuned(model: nn.Module, task: Task, seed: int, lr) -> nn.Module:
-    fine_tune(model, task, lr=lr, seed=seed, progress=False)
+def tuned(model: nn.Module, train: Split, seed: int, lr=1e-3, **how) -> nn.Module:
+    """fine_tune, ten epochs unless told otherwise; nothing is chosen by validation."""
+    few = train[[int((train.labels == c).nonzero()[0]) for c in (0, 1)]]  # two images keep it short
+    fine_tune(model, SimpleNamespace(train=train, val=few), lr=lr, seed=seed, progress=False, **how)
     return model
 
 
-def from_scratch(task: Task, seed: int) -> nn.Module:
-    return tuned(fresh("random", seed), task, seed, 1e-3)
+def extraction(source: str, train: Split, seed: int) -> nn.Module:
+    """Frozen layers; the head is a logistic regression on the standardised features."""
+    return set_head(fresh(source, seed), train, PROBE_C)
 
 
-def with_schedule(task: Task, seed: int) -> nn.Module:
-    return tuned(fresh("ultrasound", seed), task, seed, 1e-3)
+def head_first(source: str, train: Split, seed: int) -> nn.Module:
+    model = freeze(extraction(source, train, seed), through=None, batchnorm="eval")
+    return tuned(model, train, seed, 1e-4)
 
 
-def head_first(task: Task, seed: int) -> nn.Module:
-    model = freeze(extraction(task, seed), through=None, batchnorm="eval")
-    return tuned(model, task, seed, 1e-4)
+def discriminative(source: str, train: Split, seed: int) -> nn.Module:
+    model = freeze(fresh(source, seed), through=None, batchnorm="eval")
+    return tuned(model, train, seed, param_groups(model, lr=1e-3, decay=0.3))
 
 
-def discriminative(task: Task, seed: int) -> nn.Module:
-    model = freeze(fresh("ultrasound", seed), through=None, batchnorm="eval")
-    return tuned(model, task, seed, param_groups(model, lr=1e-3, decay=0.3))
+def at_rate(lr: float, **how) -> Callable[[str, Split, int], nn.Module]:
+    return lambda source, train, seed: tuned(fresh(source, seed), train, seed, lr, **how)
 
 
-RECIPES = {
-    "from scratch": from_scratch,
-    "textbook": textbook,
-    "schedule + augmentation": with_schedule,
-    "feature extraction": extraction,
-    "head first, then all": head_first,
-    "discriminative rates": discriminative,
+WAYS: dict[str, dict[str, Callable[[str, Split, int], nn.Module]]] = {
+    "transfer": {
+        "textbook": textbook,
+        "full rate": at_rate(1e-3),
+        "one low rate": at_rate(1e-4),
+        "feature extraction": extraction,
+        "head first, then all": head_first,
+        "discriminative rates": discriminative,
+    },
+    "scratch": {
+        "textbook": textbook,
+        "full rate": at_rate(1e-3),
+        "three times the rate": at_rate(3e-3),
+        "a third of the rate": at_rate(3e-4),
+        "twice as long": at_rate(1e-3, epochs=20),
+        "twice as long, no augmentation": at_rate(1e-3, epochs=20, augmented=False),
+    },
 }
+SOURCE_OF = {"transfer": "ultrasound", "scratch": "random"}
+LONG = "twice as long"
 
 
-def run(data: str, seed: int, recipe: str) -> dict:
-    task, test = (simulated_task if data == "simulated" else real_task)(seed)
-    return {"auc": auc(predict(RECIPES[recipe](task, seed), test), test)}
+def epochs_of(way: str) -> int:
+    if way == "feature extraction":
+        return 0
+    return 20 if way.startswith(LONG) else 10
+
+
+@functools.cache
+def fold_of(fold: int) -> Split:
+    """The images of one of busi's folds at 64 pixels."""
+    return whole("busi", 64)[test_rows("busi", 0, fold)]
+
+
+def others(fold: int) -> Split:
+    """The images of the other folds that may be learnt from; fold 0 never is."""
+    rows = [test_rows("busi", 0, k) for k in FOLDS if k != fold]
+    return whole("busi", 64)[sorted(int(row) for part in rows for row in part)]
+
+
+def run(side: str, way: str, seed: int, fold: int) -> dict:
+    """Probabilities (N, 2) of the fold's images."""
+    model = WAYS[side][way](SOURCE_OF[side], others(fold), 100 * seed + fold)
+    return {"scores": predict(model, fold_of(fold))}
+
+
+def repetitions(results: list[tuple[dict, dict]]) -> dict:
+    """(side, way) -> for each seed its four folds."""
+    found: dict = {}
+    for cell, arrays in results:
+        split = fold_of(cell["fold"])
+        by_seed = found.setdefault((cell["side"], cell["way"]), [[] for _ in SEEDS])
+        positive = (split.labels == split.positive).numpy()
+        by_seed[cell["seed"]].append(Fold(arrays["scores"][None, :, 1], positive, split.groups))
+    return found
 
 
 def table(results: list[tuple[dict, dict]]) -> dict:
-    runs = [{**cell, "auc": float(found["auc"])} for cell, found in results]
-    pick = lambda data, recipe: np.array(
-        [r["auc"] for r in runs if (r["data"], r["recipe"]) == (data, recipe)]
-    )
-    summary = []
-    for data, recipe in itertools.product(("simulated", "real"), RECIPES):
-        values = pick(data, recipe)
-        level, gap = over_seeds(values, bounds=(0, 1)), over_seeds(values - pick(data, "textbook"))
-        row = {"data": data, "recipe": recipe, "auc": level.pop("value"), **level}
-        row |= {"difference": gap["value"]}
-        summary.append(row | {f"difference_{end}": gap[end] for end in ("low", "high")})
-    return {"summary": summary, "runs": runs}
+    """AUC of every way, differences to the textbook on the same side, and the best way of each."""
+    estimates = {key: estimate(folds) for key, folds in repetitions(results).items()}
+    n = round(sum(len(others(fold)) for fold in FOLDS) / len(FOLDS))
+    shown = lambda found: {k: v for k, v in summary(found).items() if k in ("value", "low", "high")}
+    ways, differences, chosen = [], [], {}
+    for (side, way), found in estimates.items():
+        row = {"side": side, "way": way, "updates": epochs_of(way) * -(-n // 32)}
+        ways.append(row | shown(found))
+        if way != "textbook":
+            row = {"side": side, "way": way, "against": "textbook"}
+            differences.append(row | shown(found - estimates[side, "textbook"]))
+    for side in WAYS:
+        chosen[side] = max((r for r in ways if r["side"] == side), key=lambda r: r["value"])["way"]
+    return {"images_to_learn_from": n, "ways": ways, "differences": differences, "chosen": chosen}
 
 
 STUDY = Study(
     name="recipes",
     cells=[
-        {"data": data, "seed": seed, "recipe": recipe}
-        for data, seed, recipe in itertools.product(("simulated", "real"), SEEDS, RECIPES)
+        {"side": side, "way": way, "seed": seed, "fold": fold}
+        for seed, side in itertools.product(SEEDS, ("scratch", "transfer"))
+        for way, fold in itertools.product(WAYS[side], FOLDS)
     ],
     run=run,
     table=table,
-    recipe="six recipes, 200 labelled images, 10 epochs, 64 px",
+    recipe="six ways a side, batches of 32, 64 px",
     seeds=SEEDS,
-    about={"labelled": 200},
+    about={
+        "images": "busi's folds 1 to 4, each scored once by networks from the other three",
+        "interval": "95 %, over groups of near-copies and seeds; one training of the source",
+    },
+    code=("studies.evidence_data", "studies.probe")
+    + tuple(f"medtl_utils.{name}" for name in ("training", "augmentation", "grouping", "models")),
+    weights=lambda cell: ULTRASOUND if cell["side"] == "transfer" else None,
 )
 
 if __name__ == "__main__":

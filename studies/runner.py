@@ -42,8 +42,9 @@ class Study:
     arrays) to the rows of the table, a dict. `recipe`, `seeds`, `about`: what the table says beside
     its rows. `code`: the modules whose text decides over a cell, besides the part of its own module
     that `run` reaches. `weights`: the file that all cells start from, or None, or a function that
-    tells it for a cell. `archive`: an npz file that keeps all cells where the table lies; cells are
-    taken from it as from the cache, and put into it when no share was asked for.
+    tells it, or its SHA-256, for a cell. `archive`: an npz file that keeps all cells where the
+    table lies; cells are taken from it as from the cache, and put into it when no share was asked
+    for.
     """
 
     name: str
@@ -54,12 +55,12 @@ class Study:
     seeds: Sequence[int] | dict
     about: dict = field(default_factory=dict)
     code: tuple[str, ...] = HELPER
-    weights: Path | None | Callable[[dict], Path | None] = ULTRASOUND
+    weights: Path | None | Callable[[dict], Path | str | None] = ULTRASOUND
     decimals: int = 4
     archive: Path | None = None
 
 
-def _weights(study: Study, cell: dict) -> Path | None:
+def _weights(study: Study, cell: dict) -> Path | str | None:
     return study.weights(cell) if callable(study.weights) else study.weights
 
 
@@ -69,12 +70,13 @@ def _makers(study: Study) -> list[str]:
     return [made_from(_weights(study, cell)) for cell in study.cells]
 
 
-def _digests(study: Study) -> dict[str, str | dict[str, str]]:
-    """The SHA-256 of the weights: of the one file, or of each by its name."""
-    files = sorted({file for cell in study.cells if (file := _weights(study, cell))})
+def _digests(study: Study) -> dict[str, str | list[str]]:
+    """The SHA-256 of the weights: of the one file, or of all."""
+    found = sorted({start for cell in study.cells if (start := _weights(study, cell))})
+    digests = [sha256_of(start) if isinstance(start, Path) else start for start in found]
     if callable(study.weights):
-        return {"source_sha256": {file.name: sha256_of(file) for file in files}}
-    return {"source_sha256": sha256_of(files[0])} if files else {}
+        return {"source_sha256": digests}
+    return {"source_sha256": digests[0]} if digests else {}
 
 
 def opened(task: Task, reason: str) -> Split:
