@@ -10,6 +10,7 @@ import numpy as np
 from medtl_utils.paths import data_folder
 
 FIGURE = data_folder() / "results" / "evidence.svg"
+FIRST = data_folder() / "results" / "evidence_first.svg"
 ALL = 624  # labelled images of four folds, about
 LINES = {  # arm -> name, colour, marker, line
     "scratch": ("from scratch", "#b35900", "o", "--"),

@@ -1,4 +1,4 @@
-"""The evidence's tables in README and model card, written from data/results/.
+"""The tables in README, model card and datasheet, written from data/results/.
 
     python -m studies.evidence_texts
 
@@ -13,9 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from medtl_utils.paths import data_folder
-from studies.evidence_shown import draw, row_of, signed, sizes
+from medtl_utils.phantom import DESCRIPTORS
+from studies.evidence_shown import FIRST, draw, row_of, signed, sizes
 
-FILES = ("README.md", "data/MODEL_CARD.md")
+FILES = ("README.md", "data/MODEL_CARD.md", "data/README.md")
 PLACE = re.compile(r"(<!-- table: (.+?) -->\n\n)(.*?)(\n\n<!-- end -->)", re.S)
 
 
@@ -49,6 +50,60 @@ def primary(evidence: dict) -> str:
         ]
         rows.append([name_of(n), *levels, signed(gain), small(gain["holm"])])
     return lines_of([*heads, "gain (95 % interval)", "Holm p"], rows)
+
+
+def first(evidence: dict) -> str:
+    """The first repetition: one training of each source, so no p-value."""
+    heads = ["labelled images", "from scratch, AUC", "from simulated ultrasound, AUC"]
+    rows = []
+    for n in sizes(evidence):
+        of = lambda arm, n=n: row_of(evidence["levels"], arm=arm, n=n, metric="auc")
+        gain = lambda against, n=n: signed(
+            row_of(evidence["gains"], arm="ultrasound", against=against, n=n)
+        )
+        levels = [f"{of(arm)['value']:.3f}" for arm in ("scratch", "ultrasound")]
+        rows.append([name_of(n), *levels, gain("scratch"), gain("shapes")])
+    return lines_of([*heads, "gain over scratch", "gain over the control"], rows)
+
+
+def recipes(table: dict) -> str:
+    """Every way of either side, by cross-validation."""
+    rows = []
+    for row in table["ways"]:
+        name = f"**{row['way']}**" if table["chosen"][row["side"]] == row["way"] else row["way"]
+        rows.append([row["side"], name, str(row["updates"]), level(row)])
+    return lines_of(["side", "way (bold: chosen)", "updates", "AUC, folds 1 to 4"], rows)
+
+
+def recipes_test(table: dict) -> str:
+    """The chosen way of either side on the test fold."""
+    rows = []
+    for row in table["levels"]:
+        side = row["side"]
+        updates = str(table["updates"][side])
+        rows.append([side, table["chosen"][side], updates, level(row)])
+    gain = table["gain"] | {"value": table["gain"]["difference"]}
+    rows.append(["transfer minus scratch", "", "", signed(gain)])
+    return lines_of(["side", "way", "updates", "AUC, fold 0"], rows)
+
+
+def accuracies(table: dict) -> str:
+    """How often the source names each descriptor rightly, and guessing."""
+    guess = {name: 1 / len(values) for name, values in DESCRIPTORS.items()} | {"lesion": 0.85}
+    rows = [[n, f"{v:.3f}", f"{guess[n]:.2f}"] for n, v in table["accuracy"].items()]
+    return lines_of(["descriptor", "accuracy", "chance"], rows)
+
+
+def two_samples(table: dict) -> str:
+    """How easily simulated images are told from real ones, at the same mean and SD."""
+    rows = []
+    for name in dict.fromkeys(row["simulated"] for row in table["rows"]):
+        of = lambda reader, name=name: row_of(
+            table["rows"], simulated=name, grey="mean and SD alike", reader=reader
+        )
+        both = [of(reader) for reader in ("spectrum", "network")]
+        rows.append([name, *(level(row | {"value": row["auc"]}) for row in both)])
+    return lines_of(["simulated", "spectrum and grey levels", "ResNet-18 from scratch"], rows)
 
 
 def hindsight(best: dict) -> str:
@@ -115,6 +170,12 @@ def official(table: dict) -> str:
 METRICS = ("sensitivity at 90 % specificity", "brier", "calibration slope")
 # name of a place -> from the tables, by name, to Markdown
 TABLES: dict[str, Callable[[dict[str, dict]], str]] = {
+    "first": lambda t: first(t["evidence_first"]),
+    "first levels": lambda t: levels_on(t["evidence_first"]["levels"]),
+    "recipes": lambda t: recipes(t["recipes"]),
+    "recipes, test fold": lambda t: recipes_test(t["recipes_test"]),
+    "accuracies": lambda t: accuracies(t["pretrain"]),
+    "two samples": lambda t: two_samples(t["real_or_simulated"]),
     "gains": lambda t: primary(t["evidence"]),
     "hindsight": lambda t: hindsight(t["scratch_best"]),
     "levels": lambda t: levels_on(
@@ -124,10 +185,11 @@ TABLES: dict[str, Callable[[dict[str, dict]], str]] = {
     "copies": lambda t: copies(t["evidence"]),
     "official": lambda t: official(t["official"]),
 }
-TABLES |= {
-    metric: lambda t, metric=metric: levels_on(t["evidence"]["levels"], metric)
-    for metric in METRICS
-}
+for metric in METRICS:
+    TABLES[metric] = lambda t, metric=metric: levels_on(t["evidence"]["levels"], metric)
+    TABLES[f"first, {metric}"] = lambda t, metric=metric: levels_on(
+        t["evidence_first"]["levels"], metric
+    )
 for part in ("busi, with mirror images", "busi, three networks", "breastmnist", "retinamnist"):
     TABLES[part] = lambda t, part=part: levels_on(on(t["evidence_more"]["levels"], part))
     TABLES[f"gains, {part}"] = lambda t, part=part: gains_on(
@@ -159,7 +221,7 @@ def filled(text: str, tables: dict[str, dict]) -> str:
 
 def main() -> None:
     tables, root = Tables(), Path(data_folder()).parent
-    draw(tables["evidence"])
+    draw(tables["evidence_first"], FIRST)
     for name in FILES:
         file = root / name
         file.write_text(filled(file.read_text(encoding="utf-8"), tables), encoding="utf-8")

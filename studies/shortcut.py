@@ -9,8 +9,8 @@ validate, about 200 images. The same patients, without and with marks, give thre
 habits of marking, and on pictures without a lesion in which the marks stay (habit of the training
 set). Recipes: full rates, and the gentle rates of notebook 05; and gentle rates from two small
 sources that differ in one thing, whether marks without meaning were among the source's images.
-Real: 200 labelled images of BreastMNIST's training set and its official test set, with two crosses
-painted at a fixed place, image by image. Nothing is tuned and no epoch is chosen.
+Real: 200 labelled images of busi's folds 2 to 4, scored on fold 1, with two crosses painted at a
+fixed place; near-copies are marked alike. Nothing is tuned and no epoch is chosen.
 """
 
 import dataclasses
@@ -28,7 +28,6 @@ from medtl_utils import (
     compare,
     fine_tune,
     freeze,
-    load_task,
     mean_over_seeds,
     param_groups,
     phantom,
@@ -38,9 +37,10 @@ from medtl_utils import (
 )
 from medtl_utils.data import Split, Task
 from medtl_utils.phantom import VERSION, simulate_target
-from studies.cache import PRETRAINING, bytes_of, keep, made_by, model_of
+from studies import real_images
+from studies.cache import HELPER, PRETRAINING, bytes_of, keep, made_by, model_of
 from studies.pretrain import pretrain
-from studies.runner import Study, main, opened
+from studies.runner import Study, main
 from studies.tables import auc
 
 SEEDS, TEST_SEED = range(7000, 7006), 7900
@@ -58,6 +58,7 @@ TRAINED_ON = {
     "shortcut": HABITS["same habit"],
     "random": HABITS["marks at random"],
 }
+PARTS = {"simulated": "all", "real": "fold 1"}  # what the tables call the images that are scored
 METRICS = ("auc", "sensitivity", "specificity")
 SMALL_SOURCES = ("source saw marks", "source saw none")
 MODELS = [
@@ -103,10 +104,9 @@ def mark_some(
 ) -> tuple[Split, np.ndarray]:
     """Images from `marked` for a share of the (benign, malignant) patients; and who is marked.
 
-    The others' images are from `plain`.
+    The others' images are from `plain`. Where patients are unknown, groups of near-copies.
     """
-    units = np.arange(len(plain)) if plain.patients is None else plain.patients
-    names, unit = np.unique(units, return_inverse=True)
+    names, unit = np.unique(plain.groups, return_inverse=True)
     wanted = np.where(plain.labels == plain.positive, share[1], share[0])
     chosen = np.random.default_rng(seed).random(len(names))[unit] < wanted
     images = torch.where(torch.from_numpy(chosen)[:, None, None, None], marked.images, plain.images)
@@ -118,7 +118,7 @@ def labelled(data: str, seed: int) -> tuple[dict[str, Split], dict[str, Split]]:
     if data == "simulated":
         both = ("train", "val")
         return {n: draw(n, seed) for n in both}, {n: draw(n, seed, mark) for n in both}
-    task = load_task("breastmnist", n_train=200, seed=seed)
+    task = real_images.few_labelled(200, seed)
     plain = {"train": task.train, "val": task.val}
     return plain, {name: paint(split) for name, split in plain.items()}
 
@@ -127,8 +127,7 @@ def labelled(data: str, seed: int) -> tuple[dict[str, Split], dict[str, Split]]:
 def test_images(data: str) -> dict[str, Split]:
     """The test images without and with marks; simulated: also the habit without the lesion."""
     if data == "real":
-        plain = opened(load_task("breastmnist"), "what a planted shortcut buys and costs")
-        return {"plain": plain, "marked": paint(plain)}
+        return {"plain": real_images.scored(), "marked": paint(real_images.scored())}
     bare = draw("test", TEST_SEED, lambda patient: patient.update(lesion=False))
     marks_alone = lambda patient: patient.update(lesion=False, calipers=1.0)
     removed, _ = mark_some(
@@ -146,7 +145,8 @@ def train_source(marks: bool) -> dict:
     usual = phantom.EXTRAS["calipers"]
     with tempfile.TemporaryDirectory() as folder:
         try:  # the same random numbers otherwise
-            phantom.EXTRAS["calipers"] = usual if marks else (0.0, usual[1])
+            if not marks:
+                phantom.EXTRAS["calipers"] = ((0.0, usual[0][1]), usual[1])
             pretrain(20_000, 64_000, Path(folder))
         finally:
             phantom.EXTRAS["calipers"] = usual
@@ -198,23 +198,21 @@ def run(data: str, recipe: str, trained_on: str, seed: int) -> dict:
 
 def rows_of(scores: dict, key: tuple[str, str, str]) -> dict[str, list[dict]]:
     """One kind of model under every habit: alone, against the clean one, against the reversed."""
-    test, tables = test_images(key[0])["plain"], {"levels": [], "differences": [], "dependence": []}
-    parts = {"all": slice(None)}
-    if key[0] == "real":
-        parts = {"official": slice(None), "twin-free": ~test.twins}
-    for (part, rows), metric in itertools.product(parts.items(), METRICS):
-        of = lambda on, habit, rows=rows: [scores[*key[:2], on, s][habit][rows] for s in SEEDS]
+    test = real_images.by_group(test_images(key[0])["plain"])
+    tables, part = {"levels": [], "differences": [], "dependence": []}, PARTS[key[0]]
+    of = lambda on, habit: [scores[*key[:2], on, s][habit] for s in SEEDS]
+    for metric in METRICS:
         for habit in scores[*key, SEEDS[0]]:
             row = dict(zip(("data", "recipe", "trained_on"), key))
             row |= {"part": part, "test": habit, "metric": metric}
             mine = of(key[2], habit)
-            level = mean_over_seeds(mine, test[rows], metric)
+            level = mean_over_seeds(mine, test, metric)
             tables["levels"].append(row | {k: level[k] for k in ("value", "low", "high")})
             if key[2] != "clean":
-                gap = compare(mine, of("clean", habit), test[rows], metric)
+                gap = compare(mine, of("clean", habit), test, metric)
                 tables["differences"].append(row | gap)
             if habit == "same habit":
-                gap = compare(mine, of(key[2], "reversed habit"), test[rows], metric)
+                gap = compare(mine, of(key[2], "reversed habit"), test, metric)
                 tables["dependence"].append(row | {"test": "same minus reversed habit"} | gap)
     return tables
 
@@ -234,7 +232,7 @@ def table(results: list[tuple[dict, dict]]) -> dict:
         f"{PATIENTS['test']} patients of seed {TEST_SEED}, "
         f"{len(test_images('simulated')['plain'])} images, the same for every run"
     )
-    real = "real: BreastMNIST's official test set and its twin-free part"
+    real = f"real: {len(test_images('real')['plain'])} images of busi's fold 1"
     return {"test": f"{simulated}; {real}", **tables, "runs": runs}
 
 
@@ -253,7 +251,9 @@ STUDY = Study(
         "marked_benign_malignant": {"training": TRAINED_ON, "test": HABITS},
         "patients": PATIENTS,
         "phantom": VERSION,
+        "interval": "95 %, patients (real: groups of near-copies) and seeds",
     },
+    code=(*HELPER, "medtl_utils.datasets.busi", "studies.real_images"),
 )
 
 if __name__ == "__main__":

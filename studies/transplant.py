@@ -7,10 +7,10 @@ copies everything below the head. "tuned": all layers learn; "frozen": the copie
 they are, BatchNorm included. One recipe for every k: fine_tune's defaults (10 epochs, 0.001
 everywhere). Simulated: each seed labels 200 images of other patients (seeds 2001 and up, used
 nowhere else), all are scored on the same 400 patients (the test part of seed 2000, the test set of
-no notebook). Real: BreastMNIST's official training and validation images only; one half, without
-near-copies of the other, is scored; each seed labels 200 images of the other half. Differences to
-k = 0 are paired by seed; their intervals cross patients (real: images) and seeds. Also kept: CKA
-between the source's blocks and the trained model's, over seeds.
+no notebook). Real: busi; each seed labels 200 images of folds 2 to 4, all are scored on fold 1;
+fold 0, the locked test set, is never opened. Differences to k = 0 are paired by seed; their
+intervals cross patients (real: groups of near-copies) and seeds. Also kept: CKA between the
+source's blocks and the trained model's, over seeds.
 """
 
 import copy
@@ -20,18 +20,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from medtl_utils import (
-    compare,
-    find_twins,
-    fine_tune,
-    freeze,
-    load_task,
-    predict,
-    replace_head,
-    source_model,
-)
+from medtl_utils import compare, fine_tune, freeze, load_task, predict, replace_head, source_model
 from medtl_utils.data import Split, Task
 from medtl_utils.models import BLOCKS, block_of
+from studies import real_images
+from studies.cache import HELPER
 from studies.runner import Study, main, opened
 from studies.tables import auc, over_seeds
 
@@ -78,35 +71,17 @@ def cka(x: np.ndarray, y: np.ndarray) -> float:
 
 
 @functools.cache
-def real_halves() -> tuple[Split, Split]:
-    """(to draw labelled images from, to score): halves of BreastMNIST's training and validation."""
-    whole = load_task("breastmnist")
-    images = torch.cat([whole.train.images, whole.val.images])
-    labels = torch.cat([whole.train.labels, whole.val.labels])
-    order = np.random.default_rng(TEST_SEED).permutation(len(images))
-    pool, held = order[: len(order) // 2], order[len(order) // 2 :]
-    held = held[find_twins(images[held].numpy(), images[pool].numpy()) < 0]
-    return tuple(
-        Split(name, images[rows], labels[rows], whole.classes, whole.positive)
-        for name, rows in (("train", pool), ("scored", held))
-    )
-
-
-@functools.cache
 def scored_split(data: str) -> Split:
     if data == "real":
-        return real_halves()[1]
+        return real_images.scored()
     reason = "layer transplant; not the test set of any notebook"
     return opened(load_task("phantom", seed=TEST_SEED), reason)
 
 
 def labelled(data: str, seed: int) -> Task:
-    if data == "simulated":
-        return load_task("phantom", n_train=200, seed=seed)
-    pool = real_halves()[0]
-    rows = np.random.default_rng(seed).permutation(len(pool))[:200]
-    card = "BreastMNIST, a half of its training and validation images"
-    return Task("breastmnist", pool[rows[:160]], pool[rows[160:]], card)
+    if data == "real":
+        return real_images.few_labelled(200, seed)
+    return load_task("phantom", n_train=200, seed=seed)
 
 
 def run(data: str, seed: int, kind: str, k: int) -> dict:
@@ -124,7 +99,7 @@ def table(results: list[tuple[dict, dict]]) -> dict:
     kept = {tuple(cell[x] for x in ("data", "kind", "k", "seed")): r for cell, r in results}
     runs, summary, similarity = [], [], []
     for data, seeds in SEEDS.items():
-        scored = scored_split(data)
+        scored = real_images.by_group(scored_split(data))
         of = lambda kind, k, data=data, seeds=seeds: [
             torch.from_numpy(kept[data, kind, k, s]["scores"]) for s in seeds
         ]
@@ -156,7 +131,12 @@ STUDY = Study(
     table=table,
     recipe="fine_tune defaults: 10 epochs, 0.001 for every layer",
     seeds=SEEDS,
-    about={"labelled": 200},
+    about={
+        "labelled": 200,
+        "real": "busi: 200 images of folds 2 to 4 labelled, fold 1 scored",
+        "interval": "gain: patients (real: groups of near-copies) and seeds; auc: seeds",
+    },
+    code=(*HELPER, "medtl_utils.datasets.busi", "studies.real_images"),
 )
 
 if __name__ == "__main__":
