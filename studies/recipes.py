@@ -4,9 +4,9 @@
 
 Busi's folds 1 to 4: each is scored once by networks that learnt from the other three, about 468
 images; near-copies are never on both sides. Fold 0, the test fold, is not touched
-(studies/recipes_test.py opens it, for the way that is best here on either side). Two seeds of
-training: the interval covers groups of images and seeds, but one training of the source. As many
-ways on either side: each has had the same chance. "full rate" and all below it in either list:
+(studies/recipes_test.py opens it, for the way that is best here on either side). One training of
+each network and of the source: the interval covers groups of images alone. As many ways on either
+side: each has had the same chance. "full rate" and all below it in either list:
 fine_tune's one-cycle schedule and augmentation.
 """
 
@@ -27,7 +27,7 @@ from studies.evidence_stats import Fold, estimate, summary
 from studies.probe import set_head
 from studies.runner import ULTRASOUND, Study, main
 
-SEEDS, FOLDS, PROBE_C = range(2), range(1, 5), 0.01
+SEEDS, FOLDS, PROBE_C = range(1), range(1, 5), 0.01
 
 
 def fresh(source: str, seed: int) -> nn.Module:
@@ -165,7 +165,7 @@ STUDY = Study(
     seeds=SEEDS,
     about={
         "images": "busi's folds 1 to 4, each scored once by networks from the other three",
-        "interval": "95 %, over groups of near-copies and seeds; one training of the source",
+        "interval": "95 %, over groups of near-copies; one training of each network",
     },
     code=("studies.evidence_data", "studies.probe")
     + tuple(f"medtl_utils.{name}" for name in ("training", "augmentation", "grouping", "models")),
