@@ -1,9 +1,10 @@
 # Each target sets itself up. PYTHON: the Python (3.11 or newer) that makes the environment.
 # CONSTRAINTS: the versions with which the stored outputs were made; empty: the newest that fit.
+# TASK: what `make run` fine-tunes on: busi (real tumours), breastmnist, phantom (simulated), ...
 # SEATS: how many people share the machine in `make lab`; each gets their share of its cores.
 PYTHON ?= python3
 CONSTRAINTS ?= constraints.txt
-TASK ?= phantom
+TASK ?= busi
 SEATS ?= 1
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -21,7 +22,7 @@ PYTEST = $(PY) -m pytest
 
 .PHONY: run lab notebooks lint check test test-slow setup
 
-run: $(READY)            ## execute notebook 05 from start to end and print the final report
+run: $(READY)            ## notebook 05 from start to end on real tumours; prints the report
 	$(PY) notebooks/execute.py run 05 --task $(TASK)
 
 lab: $(READY)            ## open the course in JupyterLab; SEATS=30 on a server for thirty people

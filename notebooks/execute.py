@@ -1,6 +1,7 @@
 """Execute the notebooks in clean kernels, with one thread each.
 
-python notebooks/execute.py run 05 --task breastmnist   a copy, into outputs/; prints the report
+python notebooks/execute.py run 05                      a copy, into outputs/; prints the report
+python notebooks/execute.py run 05 --task phantom       the same on other data
 python notebooks/execute.py refresh [05 04b 01_deep]    in place, two at a time; shows changes
 python notebooks/execute.py refresh --header            on an idle machine: notes time and memory
 """
@@ -280,10 +281,12 @@ def refresh(names: list[str], header: bool) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
-    one = commands.add_parser("run")
-    one.add_argument("number")
-    one.add_argument("--task", default="phantom")
-    many = commands.add_parser("refresh")
+    one = commands.add_parser("run", help="a copy, into outputs/; prints its report")
+    one.add_argument("number", help='such as "05"')
+    one.add_argument(
+        "--task", default="busi", help="what TASK is set to (%(default)s: real tumours)"
+    )
+    many = commands.add_parser("refresh", help="in place; shows what changed")
     many.add_argument("numbers", nargs="*")
     many.add_argument("--header", action="store_true", help="note seconds and memory, if idle")
     arguments = parser.parse_args()

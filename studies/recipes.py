@@ -26,6 +26,7 @@ from studies.evidence_data import test_rows, whole
 from studies.evidence_stats import Fold, estimate, summary
 from studies.probe import set_head
 from studies.runner import ULTRASOUND, Study, main
+from studies.tables import auc
 
 SEEDS, FOLDS, PROBE_C = range(1), range(1, 5), 0.01
 
@@ -149,7 +150,14 @@ def table(results: list[tuple[dict, dict]]) -> dict:
             differences.append(row | shown(found - estimates[side, "textbook"]))
     for side in WAYS:
         chosen[side] = max((r for r in ways if r["side"] == side), key=lambda r: r["value"])["way"]
-    return {"images_to_learn_from": n, "ways": ways, "differences": differences, "chosen": chosen}
+    runs = [{**cell, "auc": auc(found["scores"], fold_of(cell["fold"]))} for cell, found in results]
+    return {
+        "images_to_learn_from": n,
+        "chosen": chosen,
+        "ways": ways,
+        "differences": differences,
+        "runs": runs,
+    }
 
 
 STUDY = Study(

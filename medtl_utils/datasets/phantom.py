@@ -16,6 +16,7 @@ from .. import phantom as simulator
 from ..data import Split, Task
 from ..grouping import draw_labelled
 from ..paths import cache_folder
+from ..phantom_tables import FIELD_MM
 
 LABELLED = 600  # labelled images, where nobody asks for another number
 TEST_PATIENTS = 400
@@ -51,12 +52,13 @@ def _ids(made: dict) -> np.ndarray:
 
 
 def _card(size: int, seed: int, train: Split, val: Split) -> str:
+    low, high = FIELD_MM["target"]
     return (
         "phantom: simulated breast ultrasound, malignant (positive) or benign; made by "
         f"medtl_utils/phantom.py, version {simulator.VERSION}, seed {seed}. Native size "
-        f"{size}×{size}, a field of 40 mm. 1 to 4 images a patient, three scanners, lesion masks, "
-        "six BI-RADS descriptors. Best possible AUC from the descriptors: "
-        f"{simulator.best_auc():.3f}.\n"
+        f"{size}×{size}, a field of {low:.0f} to {high:.0f} mm. 1 to 4 images a patient, three "
+        "scanners, lesion masks, seven BI-RADS descriptors, in each class as frequent as counted "
+        f"in real lesions. Best possible AUC from the descriptors: {simulator.best_auc():.3f}.\n"
         f"{len(train) + len(val)} labelled images: {len(train)} to train, {len(val)} to validate.\n"
         "Licence: MIT (as the code). Known faults: it is a simulation. A result on it says what a "
         "method does to a known truth, nothing about patients; shapes and artefacts are fewer than "

@@ -5,7 +5,7 @@ A new widget goes into its chapter's file, into the lists below and, with a smal
 """
 
 from .chapter_00 import transfer_against_n
-from .chapter_01 import posterior_by_descriptor
+from .chapter_01 import descriptor_explorer
 from .chapter_02 import feature_maps, freeze_and_train
 from .chapter_03 import loss_curves, probability_shift
 from .chapter_04 import best_of_many, gradient_descent_path
@@ -24,6 +24,7 @@ __all__ = [
     "best_of_many",
     "case_viewer",
     "choice",
+    "descriptor_explorer",
     "ecg_explorer",
     "explanation_viewer",
     "explore",
@@ -32,7 +33,6 @@ __all__ = [
     "freeze_and_train",
     "gradient_descent_path",
     "loss_curves",
-    "posterior_by_descriptor",
     "probability_shift",
     "pull_to_source",
     "slider",

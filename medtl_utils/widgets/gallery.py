@@ -12,11 +12,12 @@ from medtl_utils.widgets import transfer_against_n
 text = (data_folder() / "results" / "learning_curve.json").read_text(encoding="utf-8")
 widget = transfer_against_n(json.loads(text), test="simulated")
 """,
-    "posterior_by_descriptor": """\
-from medtl_utils import phantom
-from medtl_utils.widgets import posterior_by_descriptor
+    "descriptor_explorer": """\
+from medtl_utils import phantom, source_model
+from medtl_utils.widgets import descriptor_explorer
 
-widget = posterior_by_descriptor(phantom.LIKELIHOODS, phantom.DESCRIPTORS)
+model = source_model("ultrasound")
+widget = descriptor_explorer(phantom.CHANCES, phantom.DESCRIPTORS, model)
 """,
     "feature_maps": """\
 from medtl_utils import load_task, source_model

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torchvision.ops import sigmoid_focal_loss
 
-from medtl_utils import phantom, source_model, widgets
+from medtl_utils import source_model, widgets
 from medtl_utils.models import BLOCKS
 from medtl_utils.paths import data_folder
 from tests.conftest import make_split, picture
@@ -29,83 +29,109 @@ def planted(monkeypatch, module: str, name: str, wrong) -> None:
     monkeypatch.setattr(f"medtl_utils.widgets.{module}.{name}", wrong)
 
 
-# ---- chapters 00 and 01 ------------------------------------------------------------------------
+# ---- chapter 00 (01: test_01_widget.py) ---------------------------------------------------------
 
 
-def curve() -> dict:
-    return json.loads((data_folder() / "results" / "learning_curve.json").read_text())
+def kept_table(*names: str) -> dict:
+    """The first of these tables that is there."""
+    files = (data_folder() / "results" / f"{name}.json" for name in names)
+    return json.loads(next(file for file in files if file.is_file()).read_text())
 
 
-def curve_says_the_tables_rows() -> Iterator[bool]:
-    table = curve()
-    box = widgets.transfer_against_n(table, test="simulated")
-    rows = {(r["n_train"], r["source"]): r for r in table["summary"] if r["test"] == "simulated"}
-    pictures = set()
-    for place, n in enumerate((25, 50, 100, 600)):
+def said_of_a_source(level: dict, name: str, gain: dict, value: str) -> str:
+    """What the caption must say, from the table's rows."""
+    ends = lambda row, how: f"({row['low']:{how}} to {row['high']:{how}})"
+    inside = gain["low"] <= 0 <= gain["high"]
+    verdict = "zero is inside: we cannot say" if inside else "zero is outside: here it"
+    return (
+        f"With {name} it is {level.get('auc', level.get('value')):.2f} {ends(level, '.2f')}: "
+        f"gain {gain[value]:+z.2f} {ends(gain, '+z.2f')}; {verdict}"
+    )
+
+
+def every_row_is_said(table: dict, keys: tuple, n_of: str, sources: dict) -> Iterator[bool]:
+    """`keys`: of the start in levels, of the difference; the base comes first in `sources`."""
+    start, value = keys
+    levels = {(r[start], r[n_of]): r for r in table["levels"]}
+    base, *others = sources
+    numbers = sorted({n for arm, n in levels if arm == base}, key=lambda n: n or math.inf)
+    box, pictures = widgets.transfer_against_n(table), set()
+    for place, n in enumerate(numbers):
         box.children[0].value = place
         pictures.add(picture(box))
-        u, d = rows[n, "ultrasound"], rows[n, "digits"]
-        for words in (
-            f"With {n} labelled simulated images the AUC is {u['b']:.2f} from scratch",
-            f"{u['a']:.2f} with ultrasound",
-            f"{d['a']:.2f} with digits, a gain of {d['difference']:+.2f} "
-            f"({d['low']:+.2f} to {d['high']:+.2f})",
-        ):
-            yield words in said(box)
-    yield len(pictures) == 4 and box.children[0].max == 3
+        low = levels[base, n]
+        level = low.get("auc", low.get("value"))
+        known = f"{n} labelled images" if n else "all labelled images (about 624)"
+        yield f"With {known} the AUC" in said(box)
+        yield f"is {level:.2f} ({low['low']:.2f} to {low['high']:.2f}) from scratch" in said(box)
+        for arm in others:
+            (gain,) = (
+                r
+                for r in table.get("gains", table.get("summary"))
+                if r[start] == arm and r[n_of] == n and r.get("against", base) == base
+            )
+            yield said_of_a_source(levels[arm, n], sources[arm], gain, value) in said(box)
+    yield len(pictures) == len(numbers) == box.children[0].max + 1
 
 
-def test_transfer_against_n(shown, monkeypatch):
-    assert all(curve_says_the_tables_rows())
-    backwards = lambda row: f"{-row['difference']:+.2f} ({-row['high']:+.2f} to {-row['low']:+.2f})"
-    planted(monkeypatch, "chapter_00", "_gain", backwards)
-    assert not all(curve_says_the_tables_rows())
+def evidence_is_said() -> Iterator[bool]:
+    table = kept_table("evidence", "evidence_first")
+    table["levels"] = [r for r in table["levels"] if r["metric"] == "auc"]
+    sources = {
+        "scratch": "",
+        "ultrasound": "simulated ultrasound",
+        "shapes": "the control (shapes)",
+    }
+    yield from every_row_is_said(table, ("arm", "value"), "n", sources)
 
 
-def test_transfer_against_n_of_one_source(shown):
-    row = {"metric": "auc", "test": "official", "a": 0.8, "b": 0.7}
-    row |= {"difference": 0.1, "low": 0.0, "high": 0.2}
-    table = {"summary": [{**row, "n_train": n} for n in (25, 100)]}
-    box = widgets.transfer_against_n(table)
+def learning_curve_is_said() -> Iterator[bool]:
+    table = kept_table("learning_curve")
+    for kind in ("levels", "summary"):
+        table[kind] = [r for r in table[kind] if r["test"] == "simulated"]
+    sources = {"random": "", "ultrasound": "simulated ultrasound", "digits": "handwritten digits"}
+    yield from every_row_is_said(table, ("source", "difference"), "n_train", sources)
+
+
+@pytest.mark.parametrize("rows", [evidence_is_said, learning_curve_is_said])
+def test_transfer_against_n(shown, monkeypatch, rows):
+    assert all(rows())
+    chapter = importlib.import_module("medtl_utils.widgets.chapter_00")
+    right = chapter._gain
+    planted(monkeypatch, "chapter_00", "_gain", lambda row: right([-end for end in row]))
+    assert not all(rows())
+    planted(monkeypatch, "chapter_00", "_gain", right)
+    planted(monkeypatch, "chapter_00", "_verdict", lambda row: "zero is outside: here it helped")
+    assert not all(rows())
+
+
+def whiskers(box, monkeypatch) -> list[float]:
+    """The ends of the gains that are drawn, at the widget's setting."""
+    drawn = []
+    chapter = importlib.import_module("medtl_utils.widgets.chapter_00")
+    draw = chapter._draw_gains
+
+    def watch(axis, curves, n):
+        draw(axis, curves, n)
+        drawn[:] = [line.get_xdata() for line in axis.lines if line.get_linewidth() == 3]
+
+    monkeypatch.setattr(chapter, "_draw_gains", watch)
     box.children[0].value = 1
-    assert "With 100 labelled real images the AUC is 0.70 from scratch and 0.80" in said(box)
-    with pytest.raises(ValueError, match="It has: official"):
-        widgets.transfer_against_n(table, test="official, twin-free")
+    monkeypatch.setattr(chapter, "_draw_gains", draw)
+    return [float(end) for pair in drawn for end in pair]
 
 
-def posterior_is_bayes() -> Iterator[bool]:
-    box = widgets.posterior_by_descriptor(phantom.LIKELIHOODS, phantom.DESCRIPTORS)
-    *descriptors, others, prevalence = box.children[:-1]
-    names = [control.label for control in descriptors] + ["orientation", "calcifications", "halo"]
-    signs = [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 1)]
-    pictures = set()
-    for *seen, other, percent in (
-        (0, 0, 0, 0, 40),
-        (3, 2, 2, 4, 1),
-        (3, 0, 2, 4, 60),
-        (0, 2, 1, 1, 1),
-        (1, 1, 1, 2, 42),
-        (1, 1, 1, 3, 42),
-    ):
-        for control, value in zip((*descriptors, others, prevalence), (*seen, other, percent)):
-            control.value = value
-        joint = []
-        for label, prior in enumerate((1 - percent / 100, percent / 100)):
-            chances = zip(names, (*seen, *signs[other]))
-            likelihood = [phantom.LIKELIHOODS[name][label][k] for name, k in chances]
-            joint.append(prior * math.prod(likelihood))
-        want = joint[1] / sum(joint)
-        yield f"probability of malignancy is {want:.2f}" in said(box)
-        pictures.add(picture(box))
-    yield len(pictures) == 6
+def test_transfer_against_n_draws_the_intervals(shown, monkeypatch):
+    table = kept_table("learning_curve")
+    drawn = whiskers(widgets.transfer_against_n(table), monkeypatch)
+    rows = [r for r in table["summary"] if r["test"] == "simulated" and r["n_train"] == 50]
+    rows.sort(key=lambda r: r["source"], reverse=True)  # ultrasound, digits
+    assert drawn == [end for r in rows for end in (r["low"], r["high"])]
 
 
-def test_posterior_by_descriptor(shown, monkeypatch):
-    assert all(posterior_is_bayes())
-    box = widgets.posterior_by_descriptor(phantom.LIKELIHOODS, phantom.DESCRIPTORS)
-    assert "orientation parallel 0.54" in said(box)
-    planted(monkeypatch, "chapter_01", "SIGNS", ("halo", "calcifications", "orientation"))
-    assert not all(posterior_is_bayes())
+def test_transfer_against_n_without_such_a_test_set(shown):
+    with pytest.raises(ValueError, match="It has: .*simulated"):
+        widgets.transfer_against_n(kept_table("learning_curve"), test="other")
 
 
 # ---- chapter 02 --------------------------------------------------------------------------------

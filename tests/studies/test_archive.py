@@ -47,10 +47,30 @@ def test_each_cell_may_have_its_own_weights(toy):
     )
     study = dataclasses.replace(toy(), weights=weights)
     table = runner.run(study)
-    assert table["source_sha256"] == {
-        f.name: cache.sha256_of(f) for f in (other, toy.folder / "weights")
-    }
+    assert table["source_sha256"] == [
+        cache.sha256_of(file) for file in (other, toy.folder / "weights")
+    ]
     before = made(toy.folder)
     other.write_bytes(b"9")
     runner.run(study)
     assert made(toy.folder) - before == Counter([3, 4, 5])
+
+
+def made_without_the_file(toy, told) -> Counter:
+    """What a second run makes: the weights are gone, `told` of their SHA-256 is all it knows."""
+    file = toy.folder / "weights"
+    digest = cache.sha256_of(file)
+    table = runner.run(dataclasses.replace(toy(), weights=lambda cell: file))
+    before = made(toy.folder)
+    file.unlink()
+    again = runner.run(dataclasses.replace(toy(), weights=lambda cell: told(digest)))
+    assert again["rows"] == table["rows"] and again["source_sha256"] == [told(digest)]
+    return made(toy.folder) - before
+
+
+def test_kept_cells_are_found_by_the_digest_of_their_weights(toy):
+    assert made_without_the_file(toy, lambda digest: digest) == Counter()
+
+
+def test_cells_of_another_digest_are_not_taken(toy):
+    assert made_without_the_file(toy, lambda digest: digest[::-1]) == EVERY

@@ -1,5 +1,6 @@
 """The design of the evidence on busi: who is tested and labelled, and how long each arm learns."""
 
+import dataclasses
 import hashlib
 from collections import Counter
 
@@ -12,7 +13,7 @@ from medtl_utils import load_model, load_task, predict
 from medtl_utils.data import DataError, Split
 from medtl_utils.datasets import busi
 from medtl_utils.paths import data_folder
-from studies import evidence, evidence_data, evidence_fit, evidence_plan, official
+from studies import cache, evidence, evidence_data, evidence_fit, evidence_plan, official, runner
 from studies.evidence_data import FOLDS
 from studies.evidence_plan import ARMS, DRAWS, PRIMARY, REPETITIONS, recipe_of
 from tests.conftest import make_split
@@ -195,6 +196,36 @@ def test_only_the_trainings_of_the_plan_are_used(monkeypatch, tmp_path):
     file.write_bytes(right)
     assert evidence_plan.weights_of("shapes, probe", 0) == file
     assert evidence_plan.weights_of("scratch", 0) is None
+
+
+def test_a_digest_needs_no_file(monkeypatch, tmp_path):
+    """What a cell starts from is known where no weights lie; the file that is used has it."""
+    monkeypatch.setattr(evidence_plan, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(evidence_plan, "data_folder", lambda: tmp_path)
+    for arm, repetition in ((a, r) for a in ARMS for r in REPETITIONS):
+        known = evidence_plan.SOURCES.get(ARMS[arm][0])
+        assert evidence_plan.digest_of(arm, repetition) == (known[repetition] if known else None)
+    with pytest.raises(DataError):
+        evidence_plan.weights_of("ultrasound", 0)
+
+
+def kept_without_weights(monkeypatch, tmp_path, first_letter=None) -> int:
+    """How many of the first repetition's cells are read from the archive where no weights lie."""
+    monkeypatch.setattr(cache, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(evidence_plan, "weights_of", lambda *a: pytest.fail("a file is wanted"))
+    cells = [c for c in evidence.STUDY.cells if (c["repetition"], c["n"]) == (0, 25)]
+    study = dataclasses.replace(evidence.STUDY, cells=cells)
+    if first_letter:
+        right = study.weights
+        wrong = lambda cell: right(cell) and first_letter + right(cell)[1:]
+        study = dataclasses.replace(study, weights=wrong)
+    return len(runner.kept(study))
+
+
+def test_kept_cells_are_read_without_the_files_of_the_weights(monkeypatch, tmp_path):
+    assert kept_without_weights(monkeypatch, tmp_path) == len(PRIMARY) * len(FOLDS)
+    with pytest.raises(SystemExit, match="10 cells are missing"):  # scratch needs no weights
+        kept_without_weights(monkeypatch, tmp_path, first_letter="x")
 
 
 def test_the_plan_names_six_trainings():

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from scipy import stats
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
@@ -138,6 +139,38 @@ def as_more_images(found: Estimate) -> dict:
 def test_the_interval_holds_the_truth_as_often_as_it_says():
     assert 0.93 <= coverage(summary) <= 0.99
     assert coverage(as_more_images) < 0.9
+
+
+def covers_the_images_alone(summarise) -> bool:
+    """Of one repetition: Student's interval over groups, and not a word on other trainings."""
+    each = np.random.default_rng(6).normal(0.05, 0.3, (1, 40))
+    without = (each.sum(1, keepdims=True) - each) / 39
+    found = summarise(Estimate(each.mean(1), without))
+    wanted = stats.ttest_1samp(each[0], 0)
+    ends = wanted.confidence_interval(0.95)
+    got = [found[key] for key in ("value", "low", "high", "p", "df")]
+    return "sd_trainings" not in found and np.allclose(
+        got, [each.mean(), ends.low, ends.high, wanted.pvalue, 39]
+    )
+
+
+def as_two_trainings(found: Estimate) -> dict:
+    """Planted: the one training is counted twice, and trainings seem not to vary."""
+    twice = Estimate(found.values.repeat(2), found.without.repeat(2, axis=0))
+    return summary(twice)
+
+
+def as_if_trainings_varied(found: Estimate) -> dict:
+    """Planted: a second training, made up."""
+    other = Estimate(np.append(found.values, found.values + 0.1), found.without.repeat(2, axis=0))
+    return {k: v for k, v in summary(other).items() if k != "sd_trainings"}
+
+
+def test_one_repetition_says_nothing_of_other_trainings():
+    assert covers_the_images_alone(summary)
+    assert not covers_the_images_alone(as_two_trainings)
+    assert not covers_the_images_alone(as_if_trainings_varied)
+    assert "sd_trainings" in summary(estimate(repetitions()))
 
 
 def test_holm_on_a_known_example():

@@ -31,7 +31,7 @@ def test_pretraining_runs_and_writes_what_source_model_reads(small, tmp_path, mo
     pretrain.main()
     assert "min left" in capsys.readouterr().out
     model = models.load_model(tmp_path / models.ULTRASOUND_FILE)
-    assert model.fc.out_features == 18
+    assert model.fc.out_features == 23
     assert model.heads["values"]["margin"] == list(DESCRIPTORS["margin"])
     assert not any(name.startswith("mask") for name in model.state_dict())
     written = json.loads((tmp_path / "results" / "pretrain.json").read_text())
@@ -131,12 +131,12 @@ def test_the_pictures_are_a_stream(small, tmp_path, monkeypatch):
 
 
 def test_descriptors_count_only_where_there_is_a_lesion():
-    logits = torch.randn(6, 18, generator=torch.Generator().manual_seed(0))
-    targets = torch.zeros(6, 7, dtype=torch.long)
-    targets[:3, 6] = 1
+    logits = torch.randn(6, 23, generator=torch.Generator().manual_seed(0))
+    targets = torch.zeros(6, 8, dtype=torch.long)
+    targets[:3, 7] = 1
     loss = pretrain.descriptor_loss(logits, targets)
     changed = targets.clone()
-    changed[3:, :6] = 1
+    changed[3:, :7] = 1
     assert torch.equal(loss, pretrain.descriptor_loss(logits, changed))
     changed[:3, 0] = 3
     assert not torch.equal(loss, pretrain.descriptor_loss(logits, changed))
@@ -173,7 +173,7 @@ def test_the_control_is_no_ultrasound_and_as_rich():
     images, masks, targets = pretrain.simulate_shapes(0, 400)
     assert images.shape == (400, 1, 64, 64) and images.dtype == torch.uint8
     assert masks.dtype == torch.bool
-    assert [len(targets[:, k].unique()) for k in range(7)] == list(pretrain.HEADS.values())
+    assert [len(targets[:, k].unique()) for k in range(8)] == list(pretrain.HEADS.values())
     there = targets[:, 6] == 1
     assert masks[there].any((1, 2)).all() and not masks[~there].any()
     assert 60 < images.float().mean() < 130

@@ -16,7 +16,7 @@ import torch
 
 from medtl_utils import fine_tune
 from medtl_utils.data import Split
-from studies import leakage, learning_curve, recipes, shortcut, snippet, transplant
+from studies import leakage, learning_curve, shortcut, snippet, transplant
 from studies.tables import auc
 from tests.conftest import ROOT
 
@@ -55,11 +55,6 @@ def of_transplant(kind: str) -> Slice:
     return Slice(transplant, {"data": "simulated", "kind": kind, "k": 5}, value)
 
 
-def of_recipes(recipe: str) -> Slice:
-    value = lambda result: [result["auc"]]
-    return Slice(recipes, {"data": "simulated", "recipe": recipe}, value)
-
-
 SLICES = {
     "leakage": Slice(
         leakage,
@@ -69,10 +64,9 @@ SLICES = {
     ),
     "learning_curve": Slice(
         learning_curve,
-        {"data": "simulated", "n_train": 600, "source": "ultrasound"},
-        lambda result: [auc(result["scores"], learning_curve.test_set("simulated"))],
+        {"n_train": 600, "source": "ultrasound"},
+        lambda result: [auc(result["scores"], learning_curve.test_set())],
     ),
-    "recipes": of_recipes("discriminative rates"),
     "shortcut": Slice(
         shortcut,
         {"data": "simulated", "recipe": "full", "trained_on": "shortcut"},
@@ -83,11 +77,7 @@ SLICES = {
     "transplant": of_transplant("tuned"),
 }
 # little or nothing is trained: seconds
-QUICK = {
-    "recipes": of_recipes("feature extraction"),
-    "snippet": of_snippet("frozen layers"),
-    "transplant": of_transplant("frozen"),
-}
+QUICK = {"snippet": of_snippet("frozen layers"), "transplant": of_transplant("frozen")}
 
 
 def reproduced(kept: dict, again: dict) -> bool:
@@ -176,7 +166,6 @@ SHOWN = [
     ("leakage", "rate"),
     ("learning_curve", "labels"),
     ("learning_curve", "BatchNorm in training mode"),
-    ("recipes", "labels"),
     ("shortcut", "labels"),
     ("shortcut", "rate"),
     ("snippet", "labels"),

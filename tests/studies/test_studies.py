@@ -121,10 +121,11 @@ def differ_in_marks_alone(marked: torch.Tensor, plain: torch.Tensor) -> bool:
 
 def test_the_two_small_sources_differ_in_the_marks_alone(monkeypatch):
     marked = simulate_source(0, 48)[0]
-    monkeypatch.setitem(phantom.EXTRAS, "calipers", (0.0, phantom.EXTRAS["calipers"][1]))
+    never = lambda name: ((0.0, 0.0), phantom.EXTRAS[name][1])
+    monkeypatch.setitem(phantom.EXTRAS, "calipers", never("calipers"))
     assert differ_in_marks_alone(marked, simulate_source(0, 48)[0])
     # planted: something else goes as well
-    monkeypatch.setitem(phantom.EXTRAS, "rib_db", (0.0, phantom.EXTRAS["rib_db"][1]))
+    monkeypatch.setitem(phantom.EXTRAS, "rib_db", never("rib_db"))
     assert not differ_in_marks_alone(marked, simulate_source(0, 48)[0])
 
 
@@ -140,7 +141,9 @@ def test_a_small_source_is_made_once_and_leaves_the_simulator_as_it_was(monkeypa
     for marks in (False, False, True):
         assert isinstance(shortcut.small_source(marks), nn.Module) and phantom.EXTRAS == usual
     files = list((tmp_path / "studies" / "shortcut").iterdir())
-    assert seen == [0.0, usual["calipers"][0]] and len(files) == 2
+    (in_source, in_target), _ = usual["calipers"]
+    assert in_source > 0 and len(files) == 2
+    assert seen == [(0.0, in_target), (in_source, in_target)]
 
 
 # ---- near-copies ---------------------------------------------------------------------------------

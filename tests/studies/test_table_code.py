@@ -21,7 +21,6 @@ def small_test_sets(monkeypatch):
     """24 images in place of every test set, and two seeds in place of six."""
     split = make_split("test", 24, np.repeat([f"p{k}" for k in range(12)], 2))
     split.labels = torch.arange(12).repeat_interleave(2) % 2
-    split.twins = np.arange(24) // 2 % 3 == 0
     monkeypatch.setattr(shortcut, "SEEDS", range(7000, 7002))
     monkeypatch.setattr(learning_curve, "SEEDS", range(1000, 1002))
     monkeypatch.setattr(learning_curve, "REPEATED_SEEDS", range(1006, 1008))
@@ -29,7 +28,7 @@ def small_test_sets(monkeypatch):
     monkeypatch.setattr(snippet, "DRAWS", 3)
     monkeypatch.setattr(snippet, "test_split", lambda: split)
     monkeypatch.setattr(transplant, "scored_split", lambda data: split)
-    monkeypatch.setattr(learning_curve, "test_set", lambda data: split)
+    monkeypatch.setattr(learning_curve, "test_set", lambda: split)
     monkeypatch.setattr(shortcut, "test_images", lambda data: {"plain": split})
     monkeypatch.setattr(learning_curve, "digits_weights", lambda: None)
     monkeypatch.setattr(learning_curve, "model_of", lambda weights: None)
@@ -48,8 +47,6 @@ def fake_result(name: str, cell: dict, rng) -> dict:
             "reported": rng.random(),
         }
         return found | ({"fresh": rng.random()} if cell["labels"] == "true" else {})
-    if name == "recipes":
-        return {"auc": rng.random()}
     if name == "real_or_simulated":
         return {"spectrum": rng.random(), "network": rng.random()}
     if name == "learning_curve":
@@ -105,7 +102,7 @@ def test_the_code_makes_the_rows_that_are_kept(name, small_test_sets):
 
 
 def test_no_cell_is_missing_from_the_kept_runs():
-    for name in ("leakage", "recipes", "learning_curve", "transplant", "shortcut"):
+    for name in ("leakage", "learning_curve", "transplant", "shortcut"):
         cells, runs = STUDIES[name].cells, kept(name)["runs"]
         same = lambda cell, run: all(run[k] == v for k, v in cell.items())
         pairs = itertools.product(cells, runs)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from medtl_utils import datasets
+from medtl_utils import phantom as simulator
 from medtl_utils.data import Task
 from medtl_utils.datasets import load_task, phantom
 from tests.conftest import make_split
@@ -28,8 +29,10 @@ def test_phantom_splits_by_patient(phantom_task):
     assert not (people[0] & people[1] or people[0] & people[2] or people[1] & people[2])
     assert task.train.images.dtype == torch.uint8 and task.train.labels.dtype == torch.int64
     assert task.train.masks.shape == (len(task.train), 16, 16)
-    assert set(task.train.descriptors) >= {"margin", "scanner", "size_mm"}
+    assert set(task.train.descriptors) == {*simulator.DESCRIPTORS, "scanner", "size_mm"}
     assert task.classes == ("benign", "malignant") and task.positive == 1
+    assert "seven BI-RADS descriptors" in task.card and "a field of 30 to 48 mm" in task.card
+    assert f"descriptors: {simulator.best_auc():.3f}" in task.card
     assert "simulation" in task.card and "locked" in repr(task) and "patients" in repr(task.train)
     both = f"100 labelled images: {len(task.train)} to train, {len(task.val)} to validate"
     assert both in task.card
@@ -75,7 +78,7 @@ def test_the_cache_is_the_users_where_no_folder_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(phantom, "cache_folder", lambda: tmp_path / "mine")
     load_task("phantom", size=16, n_train=25)
     names = {file.name for file in (tmp_path / "mine").iterdir()}
-    assert names == {"phantom_v1_train_280_16_0.npz", "phantom_v1_test_400_16_0.npz"}
+    assert names == {"phantom_v2_train_280_16_0.npz", "phantom_v2_test_400_16_0.npz"}
 
 
 def digest_of_ids(task: Task) -> str:
@@ -83,7 +86,7 @@ def digest_of_ids(task: Task) -> str:
     return hashlib.sha256("\n".join(names).encode()).hexdigest()[:12]
 
 
-PHANTOM_ROWS = {25: "24e1c60a4ffa", 100: "030c5dfeef83", 600: "618a3d8da577"}
+PHANTOM_ROWS = {25: "d64139d76228", 100: "862b682d436d", 600: "349c3c28e266"}
 
 
 def test_the_same_images_are_labelled_for_ever(phantom_task, tmp_path):
@@ -98,7 +101,7 @@ def test_phantom_ids(phantom_task):
     for split in (phantom_task.train, phantom_task.val, phantom_task._test):
         parts = [name.split("/") for name in split.ids]
         assert [p[2] for p in parts] == split.patients.tolist()
-        assert {(p[0], p[1]) for p in parts} == {("phantom", "v1")}
+        assert {(p[0], p[1]) for p in parts} == {("phantom", "v2")}
         assert len(set(split.ids)) == len(split)
     test = phantom_task._test
     assert [int(i.rsplit("/")[-1]) for i in test.ids if "0001/" in i] == list(

@@ -252,10 +252,25 @@ def test_run_writes_a_copy_and_prints_the_report(folder, monkeypatch, capsys, tm
     nbformat.write(notebook, folder / "04b_b.ipynb")
     monkeypatch.setenv("MEDTL_OUTPUT", str(tmp_path / "made"))
     before = (folder / "04b_b.ipynb").read_bytes()
-    execute.run("04b", "breastmnist")
-    assert "the report on breastmnist" in capsys.readouterr().out
+    execute.run("04b", "busi")
+    assert "the report on busi" in capsys.readouterr().out
     assert (tmp_path / "made" / "04b_b.ipynb").is_file()
     assert (folder / "04b_b.ipynb").read_bytes() == before
+
+
+@pytest.mark.parametrize(("options", "task"), [([], "busi"), (["--task", "phantom"], "phantom")])
+def test_run_is_on_real_tumours_unless_told(monkeypatch, options, task):
+    called = []
+    monkeypatch.setattr(execute, "run", lambda *arguments: called.append(arguments))
+    monkeypatch.setattr(sys, "argv", ["execute.py", "run", "05", *options])
+    execute.main()
+    assert called == [("05", task)]
+
+
+def test_make_run_is_on_real_tumours():
+    makefile = (ROOT / "Makefile").read_text()
+    assert re.findall(r"^TASK \?= (.+)$", makefile, re.M) == ["busi"]
+    assert "$(PY) notebooks/execute.py run 05 --task $(TASK)\n" in makefile
 
 
 def test_run_counts_openings_of_the_readers_own_test_set(folder, monkeypatch):
@@ -264,7 +279,7 @@ def test_run_counts_openings_of_the_readers_own_test_set(folder, monkeypatch):
     nbformat.write(new_notebook(cells=[parameters], metadata=KERNEL), folder / "04_a.ipynb")
     ledgers = []
     monkeypatch.setattr(execute, "execute", lambda nb, name, out, ledger: ledgers.append(ledger))
-    for task in ("phantom", "breastmnist", "folder:mine"):
+    for task in ("phantom", "busi", "folder:mine"):
         execute.run("04", task)
     assert [ledger is None for ledger in ledgers] == [False, False, True]
 

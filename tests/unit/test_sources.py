@@ -21,6 +21,7 @@ from medtl_utils.models import (
     save_model,
     source_model,
 )
+from medtl_utils.phantom import DESCRIPTORS, simulate_source
 from medtl_utils.sources import ULTRASOUND_FILE
 from medtl_utils.training import fine_tune, predict
 from tests.conftest import ROOT, make_split
@@ -29,11 +30,11 @@ from tests.unit.test_models import count
 
 def test_ultrasound_source_ships_and_is_checked():
     model = source_model("ultrasound")
-    assert (
-        model.fc.out_features == 18
-        and sum(model.heads["sizes"].values()) == 18
-        and not model.training
-    )
+    assert model.fc.out_features == 23 and not model.training
+    assert model.heads["sizes"] == {
+        **{name: len(values) for name, values in DESCRIPTORS.items()},
+        "lesion": 2,
+    }
     assert "malignant" not in str(model.heads)
     file = ROOT / "data" / ULTRASOUND_FILE
     assert file.stat().st_size < 24e6
@@ -42,16 +43,15 @@ def test_ultrasound_source_ships_and_is_checked():
 
 def test_ultrasound_source_names_descriptors():
     """On simulated patients it never saw, it beats the most frequent value of every descriptor."""
-    from medtl_utils.phantom import simulate_source
     from studies.pretrain import HEADS, SourceNet, accuracies
 
     pictures, _, targets = simulate_source(20_000_000, 400)
     net = SourceNet()
     net.trunk = source_model("ultrasound")
     found = accuracies(net, pictures, targets)
-    lesions = targets[targets[:, 6] == 1]
+    lesions = targets[targets[:, 7] == 1]
     for column, name in enumerate(HEADS):
-        values = targets[:, 6] if name == "lesion" else lesions[:, column]
+        values = targets[:, 7] if name == "lesion" else lesions[:, column]
         most_frequent = float(torch.bincount(values).max()) / len(values)
         assert found[name] > most_frequent + (0.05 if name == "lesion" else 0.12), name
 
