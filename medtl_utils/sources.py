@@ -16,7 +16,7 @@ from .paths import data_folder
 
 SOURCES = ("ultrasound", "imagenet", "imagenet_lite0", "random", "file:PATH")
 ULTRASOUND_FILE = "ultrasound_resnet18.safetensors"
-ULTRASOUND_SHA256 = "4515f5003672d79c904a6c206cdafa6019e97ffe8ecc4b764f1678031d47fab8"
+ULTRASOUND_SHA256 = "9aebe3cc3ed7ac0a8884c59a70eb136d1a3cf9656ebc34722420e6e1e04e47c2"
 LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
 

@@ -25,7 +25,7 @@ from medtl_utils.training import autocast
 from studies.runner import Study, main, opened
 from studies.tables import over_seeds
 
-SEEDS, TEST_SEED = range(4001, 4009), 4000
+SEEDS, TEST_SEED = range(4001, 4006), 4000
 TEST_PATIENTS, SMALL_TEST, DRAWS = 240, 40, 200
 CPU = torch.device("cpu")
 INPUTS = {  # what the network is given

@@ -42,12 +42,12 @@ def odds_after(prevalence, pair, echo, i, j, k):
 
 def taken_apart(prevalence, pair, echo, i, j, k):
     """As if shape and margin were independent."""
-    product = [np.outer(p.sum(1), p.sum(0)) for p in pair]
+    product = np.stack([np.outer(p.sum(1), p.sum(0)) for p in pair])
     return posterior(prevalence, product, echo, i, j, k)
 
 
 def without_echo(prevalence, pair, echo, i, j, k):
-    return posterior(prevalence, pair, (np.ones(4), np.ones(4)), i, j, k)
+    return posterior(prevalence, pair, np.ones((2, 4)), i, j, k)
 
 
 def not_normalised(prevalence, pair, echo, i, j, k):
@@ -56,9 +56,8 @@ def not_normalised(prevalence, pair, echo, i, j, k):
 
 def two_lesions():
     """(prevalence, pair, echo, i, j, k)."""
-    pair = lambda: tuple(table.copy() for table in CHANCES["shape", "margin"])
-    echo = lambda: tuple(table.copy() for table in CHANCES["echo",])
-    return [(0.3, pair(), echo(), 2, 1, 3), (0.05, pair(), echo(), 1, 0, 1)]
+    tables = lambda: (np.stack(CHANCES["shape", "margin"]), np.stack(CHANCES["echo",]))
+    return [(0.3, *tables(), 2, 1, 3), (0.05, *tables(), 1, 0, 1)]
 
 
 POSTERIOR = Function(
@@ -78,7 +77,7 @@ POSTERIOR = Function(
         ),
         Wrong(
             lambda prevalence, pair, echo, *at: posterior(prevalence, pair[::-1], echo[::-1], *at),
-            "the classes are swapped: the second array of each tuple is that of malignant lesions.",
+            "the classes are swapped: [0] is benign, [1] is malignant.",
         ),
         Wrong(
             lambda prevalence, *others: posterior(0.5, *others),
@@ -141,6 +140,11 @@ VERDICT = Function(
     cases=eight_intervals,
     form='return one of "helps", "hurts", "too small", "cannot say"',
     wrong=(
+        Wrong(touching_excludes, "an interval that begins or ends at zero has zero inside."),
+        Wrong(
+            lambda low, high, worth: "helps" if low > 0 else "hurts" if high < 0 else "cannot say",
+            "(-0.015, 0.01) does say something: whatever the gain is, it is smaller than worth.",
+        ),
         Wrong(
             by_the_middle,
             "the middle of the interval does not decide: in (-0.01, 0.2) zero is possible, too.",
@@ -153,12 +157,7 @@ VERDICT = Function(
             lambda low, high, worth: "cannot say",
             "an interval that lies on one side of zero as a whole does say something.",
         ),
-        Wrong(touching_excludes, "an interval that begins or ends at zero has zero inside."),
         Wrong(one_end, "both ends count: in (-0.2, 0.01) a large harm is possible, too."),
-        Wrong(
-            lambda low, high, worth: "helps" if low > 0 else "hurts" if high < 0 else "cannot say",
-            "(-0.015, 0.01) does say something: whatever the gain is, it is smaller than worth.",
-        ),
         Wrong(
             by_the_length,
             "a short interval alone is not enough: (-0.005, 0.03) holds gains above worth.",

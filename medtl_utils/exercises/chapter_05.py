@@ -9,6 +9,7 @@ from .reading import plain
 
 # ---- 5.1: convolutions frozen; scale and shift learn slowly, the head at the full rate ----
 
+
 def norms_of(model):
     return [layer for layer in model.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
 
@@ -274,7 +275,9 @@ RATE = Function(
             "that pools the scores of all folds, but each fold had a network of its own, with a "
             "scale of its own: one AUC per fold, then the mean.",
         ),
-        Wrong(rate_then_pooled, "the rate is right, but its AUC is pooled: take the mean of folds."),
+        Wrong(
+            rate_then_pooled, "the rate is right, but its AUC is pooled: take the mean of folds."
+        ),
         Wrong(best_fold, "that is the best single fold, which luck favours: take the mean."),
         Wrong(worst_fold, "that compares the worst folds: take the mean over folds."),
         Wrong(accuracy, "that is the accuracy at 0.5: the AUC needs no threshold."),
@@ -304,7 +307,7 @@ EXERCISES = {
         wrong={
             "a": "a may stay: reading the files decides nothing.",
             "b": "b leaks: the mean image is made of validation images, too. Use training images.",
-            "c": "c leaks: an image and its mirrored copy can land on different sides. Split first.",
+            "c": "c leaks: an image and its mirrored copy can part. Split first, then mirror.",
             "d": "d leaks: each image is a group of its own, so near-copies are parted.",
             "e": "e may stay: the source was trained on simulated images alone.",
             "f": "f may stay: these weights use training labels alone.",

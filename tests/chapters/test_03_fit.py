@@ -10,7 +10,7 @@ from sklearn.datasets import load_breast_cancer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
-from medtl_utils import phantom
+from medtl_utils import phantom, phantom_tables
 from tests.chapters.notebook_code import namespace, path_of
 
 CORE, DEEP = "03", "03_deep"
@@ -141,15 +141,20 @@ def test_the_interval_test_bites(mistake):
 
 
 def ideal_reader_is_right(space: dict) -> bool:
-    """Bayes' rule as a product of probabilities, for one patient at a time."""
+    """Bayes' rule as a product of probabilities, for one patient at a time, from the counts."""
     rng = np.random.default_rng(9)
     seen = {name: rng.integers(0, len(values), 40) for name, values in phantom.DESCRIPTORS.items()}
     odds = np.full(40, phantom.PREVALENCE / (1 - phantom.PREVALENCE))
-    for name, values in seen.items():
-        benign, malignant = phantom.LIKELIHOODS[name]
-        for patient, value in enumerate(values):
-            odds[patient] *= malignant[value] / benign[value]
-    return np.allclose(space["ideal_logit"](seen), np.log(odds), rtol=1e-10)
+    for names, by_class in phantom_tables.COUNTS.items():
+        for patient in range(40):
+            for counts, power in zip(by_class, (-1, 1)):
+                cell, flat = counts, np.ravel(counts)
+                for name in names:
+                    cell = cell[seen[name][patient]]
+                odds[patient] *= ((cell + 0.5) / (flat + 0.5).sum()) ** power
+    helper = np.log(phantom.likelihood_ratio(seen)) + np.log(phantom.PREVALENCE / 0.6)
+    got = space["ideal_logit"](seen)
+    return np.allclose(got, np.log(odds), rtol=1e-10) and np.allclose(got, helper, rtol=1e-10)
 
 
 def test_the_ideal_reader():
@@ -159,10 +164,15 @@ def test_the_ideal_reader():
 @pytest.mark.parametrize(
     "mistake",
     [
-        ("np.array(malignant) / np.array(benign)", "np.array(benign) / np.array(malignant)"),
+        ("malignant / benign", "benign / malignant"),
         ("np.log(phantom.PREVALENCE / (1 - phantom.PREVALENCE))", "0"),
+        (
+            "np.log(malignant / benign)[seen]",
+            "sum((np.log(m / b)[descriptors[n]] for n, m, b in zip(names, *map("
+            "lambda p: [p.sum(1), p.sum(0)] if p.ndim == 2 else [p], (malignant, benign)))))",
+        ),
     ],
-    ids=["ratio upside down", "prior forgotten"],
+    ids=["ratio upside down", "prior forgotten", "shape and margin apart"],
 )
 def test_the_ideal_reader_test_bites(mistake):
     assert not ideal_reader_is_right(namespace(DEEP, mistake))

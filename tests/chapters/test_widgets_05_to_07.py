@@ -12,14 +12,18 @@ from tests.conftest import make_split, picture
 
 
 def case_is_its_own() -> Iterator[bool]:
+    """Probability, rank, truth and outline of each case; images 0 and 1 have no mask."""
     split, p = make_split("test", 6), [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
+    split.masks = torch.zeros(6, 32, 32, dtype=torch.bool)
+    split.masks[2:, 8:16, 8:16] = True
     box = widgets.case_viewer(split, p)
     pictures = set()
     for image in range(6):
         box.children[0].value = image
         truth = split.classes[int(split.labels[image])]
         yield f"Image {image} gets a probability of {p[image]:.2f} of being malig" in said(box)
-        yield f"in truth it is {truth}." in said(box)
+        yield f"more than {image} of the 6 images do; in truth it is {truth}." in said(box)
+        yield ("outline of the lesion" in said(box)) == (image > 1)
         pictures.add(picture(box))
     yield len(pictures) == 6
 

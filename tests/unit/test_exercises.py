@@ -15,6 +15,7 @@ import torch
 from medtl_utils import exercises
 from medtl_utils.exercises import EXERCISES, check, hint
 from medtl_utils.exercises.functions import Function, Wrong
+from medtl_utils.exercises.kinds import WholeNumber
 from medtl_utils.exercises.reading import plain
 
 FUNCTIONS = [name for name, exercise in EXERCISES.items() if isinstance(exercise, Function)]
@@ -147,8 +148,9 @@ def test_the_type_of_a_number_does_not_matter(name, form):
 
 def test_a_geometric_mean_in_floats_is_a_whole_number():
     value = np.exp(np.log([100, 400]).mean())
-    assert value != 200 and EXERCISES["1.4"].problem(value) is None
-    assert EXERCISES["1.4"].problem(200.001) is not None
+    exercise = WholeNumber(hint="a number.", right=200, wrong={})
+    assert value != 200 and exercise.problem(value) is None
+    assert exercise.problem(200.001) is not None
 
 
 def set_to_one(*inputs):
