@@ -167,7 +167,7 @@ def test_the_ideal_reader():
         ("malignant / benign", "benign / malignant"),
         ("np.log(phantom.PREVALENCE / (1 - phantom.PREVALENCE))", "0"),
         (
-            "np.log(malignant / benign)[seen]",
+            "np.log(malignant / benign)[tuple((descriptors[n] for n in names))]",
             "sum((np.log(m / b)[descriptors[n]] for n, m, b in zip(names, *map("
             "lambda p: [p.sum(1), p.sum(0)] if p.ndim == 2 else [p], (malignant, benign)))))",
         ),
