@@ -21,14 +21,13 @@ from medtl_utils import load_model
 from medtl_utils.checkpoint import whole_file
 from medtl_utils.paths import cache_folder
 
-# the modules on which each training depends, and those on which a pre-training depends, too
+# the modules on which each training depends
 HELPER = tuple(
     f"medtl_utils.{name}"
     for name in ("training", "augmentation", "models", "model_files", "sources", "architectures")
     + ("grouping", "phantom", "phantom_fields", "phantom_render", "phantom_tables")
     + ("datasets.phantom", "datasets.medmnist", "datasets.medmnist_files")
 )
-PRETRAINING = (*HELPER, "studies.pretrain", "studies.source_net", "studies.shapes")
 
 
 def sha256_of(file: Path) -> str:

@@ -7,8 +7,7 @@ validate, about 200 images. The same patients, without and with marks, give thre
 "clean" (no marks), "shortcut" (95 % of the malignant and 5 % of the benign patients carry marks),
 "random" (half of either). Each model is tested on the same 210 patients of seed 7900 under five
 habits of marking, and on pictures without a lesion in which the marks stay (habit of the training
-set). Recipes: full rates, and the gentle rates of notebook 05; and gentle rates from two small
-sources that differ in one thing, whether marks without meaning were among the source's images.
+set). Recipes: full rates, and the gentle rates of notebook 05.
 Real: 200 labelled images of busi's folds 2 to 4, scored on fold 1, with two crosses painted at a
 fixed place; near-copies are marked alike. Nothing is tuned and no epoch is chosen.
 """
@@ -16,9 +15,7 @@ fixed place; near-copies are marked alike. Nothing is tuned and no epoch is chos
 import dataclasses
 import functools
 import itertools
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -30,7 +27,6 @@ from medtl_utils import (
     freeze,
     mean_over_seeds,
     param_groups,
-    phantom,
     predict,
     replace_head,
     source_model,
@@ -38,8 +34,7 @@ from medtl_utils import (
 from medtl_utils.data import Split, Task
 from medtl_utils.phantom import VERSION, simulate_target
 from studies import real_images
-from studies.cache import HELPER, PRETRAINING, bytes_of, keep, made_by, model_of
-from studies.pretrain import pretrain
+from studies.cache import HELPER
 from studies.runner import Study, main
 from studies.tables import auc
 
@@ -60,19 +55,14 @@ TRAINED_ON = {
 }
 PARTS = {"simulated": "all", "real": "fold 1"}  # what the tables call the images that are scored
 METRICS = ("auc", "sensitivity", "specificity")
-SMALL_SOURCES = ("source saw marks", "source saw none")
 MODELS = [
     *itertools.product(["simulated"], ["full", "gentle"], ["clean", "shortcut", "random"]),
-    *itertools.product(["simulated"], SMALL_SOURCES, ["clean", "shortcut"]),
     *itertools.product(["real"], ["full", "gentle"], ["clean", "shortcut"]),
 ]
 RECIPES = {
     "gentle": "fine_tune, 10 epochs, lr 1e-3 at the head and 0.3 times the rate for every block "
     "further down, BatchNorm keeps the source's statistics",
     "full": "fine_tune, 10 epochs, lr 1e-3 everywhere",
-    "source saw marks": "gentle, from a small source: 20,000 simulated images (marks on 12 % of "
-    "the patients), 64,000 passes",
-    "source saw none": "the same, from a small source whose patients never carry marks",
 }
 
 
@@ -140,38 +130,13 @@ def test_images(data: str) -> dict[str, Split]:
 # ---- models --------------------------------------------------------------------------------------
 
 
-def train_source(marks: bool) -> dict:
-    """A small source, of whose patients some carry marks, whatever their lesion, or none does."""
-    usual = phantom.EXTRAS["calipers"]
-    with tempfile.TemporaryDirectory() as folder:
-        try:  # the same random numbers otherwise
-            if not marks:
-                phantom.EXTRAS["calipers"] = ((0.0, usual[0][1]), usual[1])
-            pretrain(20_000, 64_000, Path(folder))
-        finally:
-            phantom.EXTRAS["calipers"] = usual
-        return {"weights": bytes_of(next(Path(folder).glob("*.safetensors")))}
-
-
-def small_source(marks: bool) -> nn.Module:
-    maker = made_by(train_source, PRETRAINING)
-    make = functools.partial(train_source, marks)
-    return model_of(
-        keep("shortcut", {"source": "marks" if marks else "none"}, make, maker)["weights"]
-    )
-
-
 def trained(data: str, recipe: str, trained_on: str, seed: int) -> nn.Module:
     """One model: the labelled images of `seed`, marked as `trained_on` says, learnt by `recipe`."""
     plain, marked = labelled(data, seed)
     share = TRAINED_ON[trained_on]
     train, val = (mark_some(plain[n], marked[n], share, seed)[0] for n in ("train", "val"))
-    if recipe in SMALL_SOURCES:
-        source = small_source(recipe == "source saw marks")
-    else:
-        source = source_model("ultrasound")
     torch.manual_seed(seed)
-    model, rates = replace_head(source, 2), 1e-3
+    model, rates = replace_head(source_model("ultrasound"), 2), 1e-3
     if recipe != "full":
         rates = param_groups(freeze(model, through=None, batchnorm="eval"), lr=rates, decay=0.3)
     fine_tune(model, Task("shortcut", train, val), lr=rates, seed=seed, progress=False)

@@ -4,10 +4,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from medtl_utils import phantom, save_model, source_model
+from medtl_utils import save_model, source_model
 from medtl_utils.data import Split
-from medtl_utils.phantom import simulate_source
-from studies import cache, leakage, learning_curve, shortcut, snippet
+from studies import cache, leakage, learning_curve, snippet
 from studies.real_images import groups_of
 from tests.conftest import make_split
 
@@ -106,44 +105,6 @@ def test_the_order_of_rows_draws_the_same_random_numbers():
 def test_every_omission_is_made_by_some_cell():
     assert {*snippet.TRAININGS, *snippet.PREDICTIONS} == {"complete", *snippet.OMISSIONS}
     assert {base for base, _ in snippet.OMISSIONS.values()} <= set(snippet.TRAININGS)
-
-
-# ---- shortcut ------------------------------------------------------------------------------------
-
-
-def differ_in_marks_alone(marked: torch.Tensor, plain: torch.Tensor) -> bool:
-    """Most images are the same, a few brighter in a few pixels."""
-    change = marked.int() - plain.int()
-    share = (change != 0).flatten(1).float().mean(1)
-    some = 1 <= (share > 0).sum() <= len(share) / 3
-    return bool(some and share.max() < 0.03 and change.min() >= 0)
-
-
-def test_the_two_small_sources_differ_in_the_marks_alone(monkeypatch):
-    marked = simulate_source(0, 48)[0]
-    never = lambda name: ((0.0, 0.0), phantom.EXTRAS[name][1])
-    monkeypatch.setitem(phantom.EXTRAS, "calipers", never("calipers"))
-    assert differ_in_marks_alone(marked, simulate_source(0, 48)[0])
-    # planted: something else goes as well
-    monkeypatch.setitem(phantom.EXTRAS, "rib_db", never("rib_db"))
-    assert not differ_in_marks_alone(marked, simulate_source(0, 48)[0])
-
-
-def test_a_small_source_is_made_once_and_leaves_the_simulator_as_it_was(monkeypatch, tmp_path):
-    usual, seen = dict(phantom.EXTRAS), []
-
-    def quick(n_images, passes, out):
-        seen.append(phantom.EXTRAS["calipers"][0])
-        save_model(source_model("random"), out / "ultrasound.safetensors")
-
-    monkeypatch.setattr(cache, "cache_folder", lambda: tmp_path)
-    monkeypatch.setattr(shortcut, "pretrain", quick)
-    for marks in (False, False, True):
-        assert isinstance(shortcut.small_source(marks), nn.Module) and phantom.EXTRAS == usual
-    files = list((tmp_path / "studies" / "shortcut").iterdir())
-    (in_source, in_target), _ = usual["calipers"]
-    assert in_source > 0 and len(files) == 2
-    assert seen == [(0.0, in_target), (in_source, in_target)]
 
 
 # ---- near-copies ---------------------------------------------------------------------------------
