@@ -6,7 +6,6 @@ with `fine_tune` in test_notebooks.py.
 
 import ast
 import copy
-import inspect
 
 import numpy as np
 import pytest
@@ -19,8 +18,7 @@ from sklearn.preprocessing import StandardScaler
 
 from medtl_utils import freeze, load_model, param_groups, predict, replace_head, source_model
 from medtl_utils.data import Task
-from medtl_utils.datasets import busi
-from studies import probe, recipes
+from studies import probe
 from tests.chapters.notebook_code import _statements, function, namespace, plant
 from tests.conftest import make_split
 
@@ -101,15 +99,16 @@ def test_the_test_of_the_rates_bites(network, change):
 
 
 def head_is_the_probe(network, *changes) -> bool:
-    """scikit-learn's probabilities inside the network, and the head that the studies write."""
+    """scikit-learn's probabilities inside the network, and those of the studies' head."""
     space = namespace("05", *changes, within="set_head")
     split = make_split(n=40)
     x = space["features"](network, split)
     fitted = space["fit_probe"](x, split.labels, 0.1)
     model = space["set_head"](copy.deepcopy(network), fitted)
     theirs = probe.set_head(copy.deepcopy(network), split, 0.1)
-    same = np.allclose(predict(model, split).numpy(), fitted.predict_proba(x), atol=1e-5)
-    return same and torch.allclose(model.fc.weight, theirs.fc.weight, atol=1e-5)
+    ours = predict(model, split).numpy()
+    same = np.allclose(ours, fitted.predict_proba(x), atol=1e-5)
+    return same and np.allclose(ours, predict(theirs, split).numpy(), atol=1e-3)
 
 
 def test_the_probe_becomes_a_head(network):
@@ -203,39 +202,6 @@ def test_what_is_said_of_an_interval():
 @pytest.mark.parametrize("wrong", ["low <= 0", "0 <= high", "low < 0 < high", "value == 0"])
 def test_the_test_of_the_words_bites(wrong):
     assert not intervals_are_read_right(("low <= 0 <= high", wrong))
-
-
-# ---- names that the notebook shares with the study -----------------------------------------------
-
-
-def ways_in_sight() -> list[str]:
-    """The keys of the dictionary `ways`."""
-    (made,) = (
-        statement.value
-        for statement in _statements("05", copy=False)
-        if isinstance(statement, ast.Assign) and getattr(statement.targets[0], "id", "") == "ways"
-    )
-    return [ast.literal_eval(key) for key in made.keys]
-
-
-def test_each_way_that_the_study_may_choose_is_built():
-    assert ways_in_sight() == list(recipes.WAYS["transfer"])
-
-
-def test_the_study_searches_as_much_on_either_side():
-    """Section 7: six ways each; fold 0 is never learnt from or scored."""
-    assert {len(ways) for ways in recipes.WAYS.values()} == {6} and 0 not in recipes.FOLDS
-    fold = busi.read_table()["fold"]
-    assert sum((fold == k).sum() for k in recipes.FOLDS) == 624
-
-
-def test_the_numbers_of_the_ways_are_the_studies():
-    text = "\n".join(ast.unparse(s) for s in _statements("05", copy=False))
-    fitted = "fit_probe(features(source, task.train), task.train.labels, C=0.01)"
-    assert recipes.PROBE_C == 0.01 and fitted in text
-    rates = "lr=1e-3, decay=0.3"
-    assert rates in inspect.getsource(recipes.discriminative)
-    assert "rates_by_block(start, lr=0.001, decay=0.3)" in text
 
 
 # ---- the copy cell ------------------------------------------------------------------------------
