@@ -24,13 +24,9 @@ SECTIONS = (
     "References",
 )
 DEEP_SECTIONS = ("Summary", "References")
-# chapters in their short form, whose sizes are held: words of prose, code cells
+# sizes: words of prose, code cells
 CORE, DEEP = (1800, 22), (2000, 30)
-SHORT = dict.fromkeys(
-    ("02_shared_and_specific_layers", "03_loss", "04_gradient_descent", "04b_find_the_faults")
-    + ("06_evaluate_honestly", "07_explain_honestly", "15_ecg", "15b_speech", "15c_genes"),
-    CORE,
-)
+LONGER = {"05_fine_tune_resnet": (2500, 40)}
 TERM = re.compile(r'<a id="([\w-]+)"></a>([^|]+)\|([^|]+)\|([^|]+)\|\s*(\d\d)')
 
 
@@ -262,9 +258,7 @@ def stable_ids(nb, path):
 
 def chapters_are_short(nb, path):
     """A core is taught in an hour; what goes deeper is a deep dive."""
-    most = DEEP if is_deep(path) else SHORT.get(path.stem)
-    if most is None:
-        return
+    most = DEEP if is_deep(path) else LONGER.get(path.stem, CORE)
     for what, count, limit in zip(
         ("words of prose", "code cells"), (words(nb), len(code(nb))), most
     ):
