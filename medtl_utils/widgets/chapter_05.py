@@ -26,7 +26,7 @@ def case_viewer(split: Split, probability) -> ipw.VBox:
         left.set_title(f"image {image}", fontweight="normal")
         right.hist(probability, bins=20, range=(0, 1), color=GREY)
         right.axvline(p, color=BLUE, linestyle="-", linewidth=3)
-        right.set_title(f"P({positive}) = {p:.2f}; truth: {truth}")
+        right.set_title(f"P({positive}) = {p:.2f}\ntruth: {truth}", fontsize=11)
         right.set(xlabel=f"probability of {positive}", ylabel="images")
         below = sum(other < p for other in probability)
         text = (

@@ -35,7 +35,7 @@ def test_the_study_searches_as_much_on_either_side():
 
 def test_the_numbers_of_the_ways_are_the_studies():
     text = "\n".join(ast.unparse(s) for s in _statements("05", copy=False))
-    fitted = "fit_probe(features(source, task.train), task.train.labels, C=0.01)"
+    fitted = "fit_probe(f_train, task.train.labels, C=0.01)"
     assert recipes.PROBE_C == 0.01 and fitted in text
     rates = "lr=1e-3, decay=0.3"
     assert rates in inspect.getsource(recipes.discriminative)
