@@ -79,6 +79,38 @@ def test_the_prose_says_what_the_table_of_recipes_says():
     assert not recipes_are_as_told(table)
 
 
+def fold_0_is_as_told(duel: dict, table: dict) -> bool:
+    """Section 9: the chosen ways were tested; zero is inside; both sides are lower than before."""
+    crossed = {(r["side"], r["way"]): r["value"] for r in table["ways"]}
+    lower = all(r["value"] < crossed[r["side"], duel["chosen"][r["side"]]] for r in duel["levels"])
+    inside = duel["gain"]["low"] <= 0 <= duel["gain"]["high"]
+    return duel["chosen"] == table["chosen"] and lower and inside and duel["n_seeds"] >= 5
+
+
+def test_the_prose_says_what_fold_0_says():
+    text, duel = prose("05"), kept("recipes_test")
+    assert "Fold 0 alone cannot say whether transfer helped" in text
+    assert "Both sides are lower here than in cross-validation" in text
+    assert fold_0_is_as_told(duel, kept("recipes"))
+    duel["gain"]["low"] = 0.01
+    assert not fold_0_is_as_told(duel, kept("recipes"))
+
+
+def gains_exclude_zero(table: dict) -> bool:
+    """Of the ultrasound source over scratch, with every number of labels."""
+    rows = [r for r in table["gains"] if (r["arm"], r["against"]) == ("ultrasound", "scratch")]
+    return len(rows) >= 4 and all(r["low"] > 0 for r in rows)
+
+
+def test_the_summary_says_what_the_evidence_says():
+    there = (ROOT / "data" / "results" / "evidence.json").is_file()
+    table = kept("evidence" if there else "evidence_first")
+    said = "Cross-validation over all images could, for one training of each source"
+    assert (said in prose("05")) != there and gains_exclude_zero(table)
+    table["gains"][0]["low"] = -0.01
+    assert not gains_exclude_zero(table)
+
+
 def scratch_had_more_updates(table: dict) -> bool:
     updates = {(r["arm"], r["n"]): r["updates"] for r in table["updates"]}
     return all(updates["scratch", n] > u for (arm, n), u in updates.items() if arm == "ultrasound")
