@@ -71,10 +71,20 @@ def test_the_prose_says_what_the_similarities_are(data):
 
 
 def test_the_prose_says_what_leakage_is_worth():
-    """Section 9 of notebook 06."""
-    rows = {(r["labels"], r["what"]): r for r in kept("leakage")["summary"]}
+    """Section 1 and the summary of notebook 06."""
+    table = kept("leakage")
+    rows = {(r["labels"], r["what"]): r for r in table["summary"]}
+    by_image, by_patient = (
+        rows["true", f"reported - fresh, split by {unit}"] for unit in ("image", "patient")
+    )
+    random = {u: rows["random", f"reported, split by {u}"] for u in ("image", "patient")}
+    first = "reported minus fresh {mean:+.2f} (95 % interval {low:+.2f} to {high:+.2f})"
+    assert first.format_map(by_image) in prose("06") and by_image["low"] > 0
+    assert "{mean:.2f} ({low:.2f} to {high:.2f})".format_map(random["image"]) in prose("06")
+    assert by_patient["low"] < 0 < by_patient["high"] and "it includes zero" in prose("06")
+    assert random["patient"]["low"] < 0.5 < random["patient"]["high"] < random["image"]["high"]
+    assert random["image"]["low"] > 0.55 and "Five times it drew 72" in prose("06")
+    assert len(table["seeds"]) == 5
     worth = rows["true", "worth of leakage: difference of the two"]
-    random = rows["random", "reported, split by image"]
-    first = "{mean:+.2f} (95 % interval {low:+.2f} to {high:+.2f}".format_map(worth)
-    assert first in prose("06")
-    assert "{mean:.2f} ({low:.2f} to {high:.2f})".format_map(random) in prose("06")
+    said = "five draws with true labels cannot say" in prose("06")
+    assert said == (worth["low"] < 0 < worth["high"])
