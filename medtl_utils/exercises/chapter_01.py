@@ -13,7 +13,7 @@ WHAT_DIFFERS = WordList(
     "the same image get another answer?",
     hints=(
         "f(x) = P(y | x) depends on the prevalence (section 3), so a task can change though its "
-        "question stays. Where women are fewer who look malignant, P(X) changes as well.",
+        "question stays. If fewer lesions look malignant, P(X) changes as well.",
     ),
     words=("domain", "task", "both"),
     right=("task", "both", "domain", "both"),

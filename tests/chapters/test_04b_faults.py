@@ -110,23 +110,23 @@ def what_the_prose_says_of_the_table(table) -> list[str]:
     least = sorted(
         (row["difference"], what) for (what, metric), row in rows.items() if metric == "accuracy"
     )
-    mismatch = {"0..255 at prediction only", "predict in training mode, one by one"}
+    mismatch = {"0..255 at prediction only", "0..1 at prediction only"}
+    mismatch |= {"predict in training mode, one by one", "frozen layers, 0..255 throughout"}
     lower = lambda what: rows[what, "accuracy"]["high"] < 0
     twice, drift = rows["softmax before the loss", "auc"], "frozen layers, BatchNorm forgotten"
     zero = lambda row: row["low"] <= 0 <= row["high"]
     chosen = table["best_epoch"]
     statements = {
-        "a mismatch costs most": {what for _, what in least[:2]} == mismatch,
-        "each of them costs": all(map(lower, [*mismatch, "0..1 at prediction only"])),
+        "a mismatch costs most": {what for _, what in least[:4]} == mismatch,
+        "each of them costs": all(map(lower, mismatch)),
         "consistent scaling showed no cost": zero(rows["0..255 in training and prediction", "auc"])
         and zero(rows["0..1 in training and prediction", "auc"]),
         "frozen, 0 to 255 costs much": lower("frozen layers, 0..255 throughout"),
-        "a second softmax: zero and two points": zero(twice) and twice["low"] < -0.02,
+        "a second softmax: zero and seven points": zero(twice) and twice["low"] < -0.07,
         "drift: no cost shown": zero(rows[drift, "auc"]) and zero(rows[drift, "accuracy"]),
-        "a gain without shuffling": rows["not shuffled, patient by patient", "accuracy"]["low"] > 0,
-        "choosing helps": chosen["true_gain_of_best"]["low"] > 0,
+        "choosing: cannot say": zero(chosen["true_gain_of_best"]),
         "its number is too good": chosen["optimism_of_best"]["low"] > 0,
-        "eight runs": len(table["seeds"]) == 8,
+        "five runs": len(table["seeds"]) == 5,
     }
     return [words for words, holds in statements.items() if not holds]
 
@@ -134,7 +134,8 @@ def what_the_prose_says_of_the_table(table) -> list[str]:
 def test_the_table_carries_what_the_prose_says():
     table = json.loads((data_folder() / "results" / "snippet.json").read_text())
     assert what_the_prose_says_of_the_table(table) == []
-    assert "losses of two\n  points of AUC" in prose("04b") and "eight runs" in prose("04b")
+    assert "losses of seven\n  points of AUC" in prose("04b") and "five runs" in prose("04b")
     for row in table["summary"]:  # planted: the table upside down
         row["difference"], row["low"], row["high"] = -row["difference"], -row["high"], -row["low"]
+    table["best_epoch"]["optimism_of_best"]["low"] *= -1
     assert len(what_the_prose_says_of_the_table(table)) >= 4
