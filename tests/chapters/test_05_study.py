@@ -4,9 +4,10 @@ import ast
 import inspect
 import json
 
+from medtl_utils import load_task, plots
 from medtl_utils.datasets import busi
 from studies import evidence_plan, recipes
-from tests.chapters.notebook_code import _statements, prose
+from tests.chapters.notebook_code import _statements, namespace, prose
 from tests.conftest import ROOT
 
 # ---- names that the notebook shares with the study -----------------------------------------------
@@ -124,3 +125,19 @@ def test_the_prose_says_what_the_evidence_allowed():
     table["updates"] = [r | {"updates": 100} for r in table["updates"]]
     assert not scratch_had_more_updates(table)
     assert evidence_plan.TRANSFER["decay"] < 1 and "discriminative rates had won" in prose("05")
+
+
+# ---- what the first figure shows -----------------------------------------------------------------
+
+
+def upper_row_has_near_copies(seed: int) -> bool:
+    """Whether images 3 and 6 of the twelve that show_images takes are near-copies."""
+    train = load_task("busi").train
+    group = train.groups[plots._rows_of_each_class(train, 6, seed)]
+    return group[2] == group[5]
+
+
+def test_the_near_copies_that_the_prose_points_at():
+    assert "Images 3 and 6 of the upper row are near-copies" in prose("05")
+    assert upper_row_has_near_copies(namespace("05")["SEED"])
+    assert not upper_row_has_near_copies(0)

@@ -136,7 +136,7 @@ FORMS = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("name", [name for name in FUNCTIONS if name != "2.2"])
+@pytest.mark.parametrize("name", [name for name in FUNCTIONS if name not in ("2.2", "5.1")])
 def test_the_type_of_a_number_does_not_matter(name, form):
     right = EXERCISES[name].right
     assert EXERCISES[name].problem(lambda *i: recast(right(*i), *FORMS[form])) is None
