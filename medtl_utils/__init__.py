@@ -23,7 +23,7 @@ _HOME = {
         "source_model",
     ),
     "training": ("best_device", "fine_tune", "predict"),
-    "evaluation": ("aggregate", "compare", "evaluate", "mean_over_seeds"),
+    "evaluation": ("aggregate", "compare", "evaluate"),
     "metrics": ("delong",),
     "reports": ("report", "tripod_report"),
     "plots": ("show", "show_images"),

@@ -27,13 +27,13 @@ from medtl_utils import (
     compare,
     fine_tune,
     load_task,
-    mean_over_seeds,
     predict,
     replace_head,
     save_model,
     source_model,
 )
 from medtl_utils.data import Split, Task
+from medtl_utils.evaluation import mean_over_seeds
 from medtl_utils.models import Normalisation
 from studies.cache import bytes_of, keep, made_by, model_of
 from studies.runner import Study, main, opened

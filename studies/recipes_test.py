@@ -14,8 +14,9 @@ import json
 
 import torch
 
-from medtl_utils import compare, mean_over_seeds, predict
+from medtl_utils import compare, predict
 from medtl_utils.data import Split
+from medtl_utils.evaluation import mean_over_seeds
 from medtl_utils.paths import data_folder
 from studies.evidence_data import test_rows, whole
 from studies.recipes import FOLDS, SOURCE_OF, WAYS, epochs_of, fold_of

@@ -25,13 +25,13 @@ from medtl_utils import (
     compare,
     fine_tune,
     freeze,
-    mean_over_seeds,
     param_groups,
     predict,
     replace_head,
     source_model,
 )
 from medtl_utils.data import Split, Task
+from medtl_utils.evaluation import mean_over_seeds
 from medtl_utils.phantom import VERSION, simulate_target
 from studies import real_images
 from studies.cache import HELPER

@@ -45,28 +45,6 @@ class Exercise:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Word(Exercise):
-    """One of some words, capitals or not. `wrong`: word in small letters -> message."""
-
-    right: str
-    wrong: dict[str, str]
-
-    def problem(self, answer) -> str | None:
-        if not isinstance(answer, str):
-            return f"a text in quotes is asked for; yours is {described(answer)}. Hint: {self.hint}"
-        said = answer.strip().lower()
-        return None if said == self.right else self.wrong.get(said, self.not_yet())
-
-    def right_answers(self):
-        return [self.right, f" {self.right.upper()} ", np.str_(self.right)]
-
-    def wrong_answers(self):
-        yield from self.wrong.items()
-        yield "another word", self.not_yet()
-        yield 3, f"a text in quotes is asked for; yours is of type int. Hint: {self.hint}"
-
-
-@dataclass(frozen=True, kw_only=True)
 class WholeNumber(Exercise):
     """A whole number; 200.0 and 199.9999999 count as 200. `wrong`: number -> message."""
 

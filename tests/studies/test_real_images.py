@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch.nn.functional import adaptive_avg_pool2d, normalize
 
-from medtl_utils import mean_over_seeds, phantom
+from medtl_utils import phantom
 from medtl_utils.data import Split, Task
 from medtl_utils.datasets import busi
+from medtl_utils.evaluation import mean_over_seeds
 from studies import real_images, real_or_simulated, shortcut, simulated_and_real
 from tests.conftest import make_split
 
