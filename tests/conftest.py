@@ -62,7 +62,7 @@ def nbval(notebook: Path, **environment: str) -> subprocess.CompletedProcess:
     """One notebook under strict nbval, offline."""
     options = ["--nbval", "--nbval-cell-timeout", "1800"]
     options += ["--nbval-sanitize-with", str(ROOT / "tests" / "nbval_sanitize.cfg")]
-    quiet = ["-p", "tests.nbval_patience", "-p", "no:cacheprovider", "--tb=short"]
+    quiet = ["-p", "tests.nbval_lenient", "-p", "no:cacheprovider", "--tb=short"]
     quiet += ["--override-ini", "addopts=-q"]
     command = [sys.executable, "-m", "pytest", *options, *quiet, str(notebook)]
     return run_offline(command, **environment)

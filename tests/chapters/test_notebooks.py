@@ -43,6 +43,10 @@ def test_notebook_runs_and_prints_what_is_committed(path, done):
     [
         ("print(1 + 1)", "2\n", True),
         ("print(1 + 1)", "3\n", False),
+        ("print(0.97, '-0.010')", "0.96 -0.009\n", True),  # another processor's rounding
+        ("print(0.97)", "0.95\n", False),
+        ("print(0.97)", "0.970\n", False),
+        ("print('9 of 0.97')", "8 of 0.97\n", False),
         ("raise ValueError('x')", "", False),
         ("import os; print(os.environ['MEDTL_OUTPUT'] + '/a.txt')", "outputs/a.txt\n", True),
         ("import os; print(os.environ['MEDTL_OUTPUT'] + '/a.txt')", "outputs/b.txt\n", False),
