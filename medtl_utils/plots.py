@@ -104,20 +104,45 @@ def plot_intervals(
     xlabel: str,
     reference: float | None = None,
 ) -> None:
-    """Points with whiskers for values with intervals, a row each: (label, value, low, high)."""
-    fig, axis = plt.subplots(figsize=(7.5, 1.0 + 0.42 * len(rows)))
-    for place, (_label, value, low, high) in enumerate(rows):
-        axis.plot([low, high], [place, place], color=BLUE, linestyle="-", linewidth=2)
-        axis.plot(value, place, "o", color=INK)
+    """Points with whiskers for values with intervals: (label, value, low, high).
+
+    One row each. Where all labels read "row: series" and every row has the same series, a row holds
+    its series side by side, told apart by colour and marker.
+    """
+    names, series = _rows_and_series([row[0] for row in rows])
+    height = 0.9 + (0.42 if len(series) == 1 else 0.12 + 0.2 * len(series)) * len(names)
+    fig, axis = plt.subplots(figsize=(7.5, height + 0.3 * (len(series) > 1)))
+    for number, (_label, value, low, high) in enumerate(rows):
+        row, which = divmod(number, len(series))
+        place = row + (which - (len(series) - 1) / 2) * 0.72 / len(series)
+        color, marker = (BLUE, ORANGE, GREEN, GREY)[which % 4], "osD^"[which % 4]
+        axis.plot([low, high], [place, place], color=color, linestyle="-", linewidth=2)
+        face = INK if len(series) == 1 else color
+        axis.plot(value, place, marker, color=face, label=None if row else series[which])
     if reference is not None:
         axis.axvline(reference, color=GREY, linestyle=":")
-    axis.set_yticks(range(len(rows)), [row[0] for row in rows])
-    axis.set_ylim(len(rows) - 0.5, -0.5)
+    axis.set_yticks(range(len(names)), names)
+    axis.set_ylim(len(names) - 0.5, -0.5)
+    axis.locator_params(axis="x", nbins=8)
     # over the whole width: long row labels leave the axes narrow
     fig.suptitle(title, fontsize=12, fontweight="bold")
-    fig.supxlabel(xlabel, fontsize=11)
+    if len(series) == 1:
+        fig.supxlabel(xlabel, fontsize=11)
+    else:
+        axis.set_xlabel(xlabel)  # the legend would lie on a label of the whole figure
+        handles = [h for h in axis.lines if not h.get_label().startswith("_")]
+        fig.legend(handles=handles, loc="outside lower center", ncols=len(series), fontsize=10)
     words = "; ".join(f"{name} {v:.2f} ({a:.2f} to {b:.2f})" for name, v, a, b in rows)
     show(fig, f"{xlabel}, value and 95 % interval: {words}.")
+
+
+def _rows_and_series(labels: list[str]) -> tuple[list[str], list[str]]:
+    """Labels "row: series" taken apart, where each row has the same series; else one series."""
+    pairs = [tuple(label.split(": ", 1)) for label in labels]
+    names, series = (list(dict.fromkeys(part)) for part in zip(*((p[0], p[-1]) for p in pairs)))
+    if 2 <= len(series) <= 4 and pairs == [(name, one) for name in names for one in series]:
+        return names, series
+    return labels, [""]
 
 
 def plot_histories(
