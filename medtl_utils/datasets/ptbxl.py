@@ -44,6 +44,11 @@ class Signals:
     classes: tuple[str, ...] = CLASSES
     positive: None = None
 
+    @property
+    def groups(self) -> np.ndarray:
+        """(N,) what is drawn as one for an interval: patients, else each record alone."""
+        return np.arange(len(self)) if self.patients is None else self.patients
+
     def __len__(self) -> int:
         return len(self.labels)
 

@@ -90,7 +90,7 @@ def reproduced(kept: dict, again: dict) -> bool:
     return bool(np.all(abs(shift) < 2 * spread / len(again) ** 0.5))
 
 
-def flattered(kept: dict, by: float = 0.1) -> dict:
+def flattered(kept: dict, by: float) -> dict:
     return {seed: value + by for seed, value in kept.items()}
 
 
@@ -145,10 +145,11 @@ def plant(monkeypatch, module: ModuleType, mistake: str) -> None:
 
 @pytest.mark.parametrize("name", QUICK)
 def test_one_quick_cell_of_a_study_is_reproduced(name):
-    """The fast tier: one seed, and a table that is flattered by 0.1."""
+    """The fast tier: one seed. Only a head learns, so that another processor changes little."""
     kept, again = QUICK[name].kept(), QUICK[name].again(1)
-    assert reproduced(kept, again), (kept, again)
-    assert not reproduced(flattered(kept), again)
+    close = lambda kept: all(np.all(abs(again[seed] - kept[seed]) < 0.02) for seed in again)
+    assert close(kept), (kept, again)
+    assert not close(flattered(kept, 0.04))
 
 
 @pytest.mark.slow

@@ -156,7 +156,7 @@ def snippet_follows(table: dict) -> bool:
             return False
         if not row["low"] <= row["difference"] <= row["high"]:
             return False
-    return len(table["seeds"]) >= 6 and table["test_images"] >= 500
+    return len(table["seeds"]) >= 5 and table["test_images"] >= 500
 
 
 FOLLOWS = {
