@@ -132,7 +132,7 @@ def plot_intervals(
         axis.set_xlabel(xlabel)  # the legend would lie on a label of the whole figure
         handles = [h for h in axis.lines if not h.get_label().startswith("_")]
         fig.legend(handles=handles, loc="outside lower center", ncols=len(series), fontsize=10)
-    words = "; ".join(f"{name} {v:.2f} ({a:.2f} to {b:.2f})" for name, v, a, b in rows)
+    words = "; ".join(f"{name} {v:z.2f} ({a:z.2f} to {b:z.2f})" for name, v, a, b in rows)
     show(fig, f"{xlabel}, value and 95 % interval: {words}.")
 
 
