@@ -114,6 +114,8 @@ def summarise(runs: list[dict]) -> list[dict]:
     rows += [row(f"reported - fresh, split by {by}", "true", optimism[by]) for by in both]
     worth = optimism["image"] - optimism["patient"]
     rows.append(row("worth of leakage: difference of the two", "true", worth))
+    fresh = pick("true", "image", "fresh") - pick("true", "patient", "fresh")
+    rows.append(row("fresh, split by image - fresh, split by patient", "true", fresh))
     return rows + [
         row(f"reported, split by {by}", "random", pick("random", by, "reported")) for by in both
     ]
