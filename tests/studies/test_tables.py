@@ -54,7 +54,7 @@ def levels_of(name: str, table: dict) -> list[tuple[float, float, float]]:
     key = {"shortcut": "value", "leakage": "mean"}.get(name, "auc")
     rows = table.get("levels", table.get("rows", table.get("summary")))
     if name == "leakage":
-        rows = [row for row in rows if row["what"].startswith(("reported,", "fresh,"))]
+        rows = [row for row in rows if " - " not in row["what"] and ":" not in row["what"]]
     return [(row["low"], row[key], row["high"]) for row in rows]
 
 
