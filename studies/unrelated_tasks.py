@@ -10,137 +10,289 @@ with 5,600 image passes each), "random". Every network begins with a linear prob
 images; then all make 40 updates with 16 images by fine_tune's schedule and augmentation, whatever
 the method and the number of labels. The rate of a method was chosen from the same three for all,
 by one run each on other simulated patients. A seed draws other labelled images (and, for "random",
-other weights).
+other weights). Probes without fine-tuning are drawn ten times. Intervals cross seeds and the images
+held out; that of a rank correlation is t over the three targets.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 import itertools
-import tempfile
-from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import torch
-from torch import nn
+from scipy import special
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
-from medtl_utils import fine_tune, load_task, predict, replace_head, save_model, source_model
-from medtl_utils.data import Split
-from medtl_utils.models import Normalisation
-from studies.adapters import METHODS, pulled_to_source, trained
-from studies.cache import HELPER, bytes_of, keep, made_by, model_of
-from studies.learning_curve import digits_task
-from studies.probe import features_of, set_head
+from medtl_utils import compare
+from medtl_utils.checkpoint import whole_file
+from medtl_utils.evaluation import mean_over_seeds
+from medtl_utils.paths import data_folder
+from studies.cache import HELPER
 from studies.runner import Study, main
-from studies.shapes import simulate_shapes
-from studies.source_net import descriptor_loss
+from studies.source_net import HEADS
+from studies.tables import auc, over_seeds
+from studies.transferability import h_score, leep_of_heads, log_me, principal, rank_correlation
+from studies.unrelated_cells import (
+    BATCH,
+    NUMBERS,
+    PROBE_C,
+    RANDOM_NETWORKS,
+    RANKED,
+    RATES,
+    RATES_SEED,
+    SCRATCH,
+    SEEDS,
+    SOURCES,
+    TARGETS,
+    TUNED,
+    UPDATES,
+    labelled,
+    run,
+    sides,
+)
 
-SOURCES = ("ultrasound", "imagenet_lite0", "shapes", "digits", "random")
-TARGETS = ("retinamnist", "busi", "phantom")
-SPLIT_SEED, RATES_SEED = 9, 90  # of the third that is held out; of the patients for the rates
-SEEDS, RANDOM_NETWORKS = range(3), 3
-NUMBERS, RANKED = (25, 100, None), 100  # labelled images; None: all
-UPDATES, BATCH, PROBE_C = 40, 16, 0.01
-RATES = (3e-4, 2e-3, 1e-2)
-SCRATCH = "from scratch"
-TUNED = (*[m for m in METHODS if m != "probe"], SCRATCH)
-
-
-@functools.cache
-def sides(target: str, seed: int = SPLIT_SEED) -> tuple[Split, Split]:
-    """Images to learn from, and those held out; 1 = disease."""
-    fold = load_task(target, size=64, seed=seed).folds(3, seed=seed)[0]
-    parts = [fold.train, fold.val]
-    if target == "retinamnist":
-        names = ("grade 0 or 1", "grade 2 or more")
-        change = lambda s: {"labels": (s.labels > 1).long(), "classes": names, "positive": 1}
-        parts = [dataclasses.replace(s, **change(s)) for s in parts]
-    return tuple(parts)
-
-
-def labelled(split: Split, n: int | None, seed: int) -> np.ndarray:
-    """Rows of n images, with the classes as frequent as in the split; None: all."""
-    if n is None:
-        return np.arange(len(split))
-    rng, y = np.random.default_rng([9, seed]), split.labels.numpy()
-    ill = round(n * float((y == 1).mean()))
-    return np.concatenate(
-        [rng.permutation(np.flatnonzero(y == c))[:k] for c, k in ((0, n - ill), (1, ill))]
-    )
-
-
-# ---- sources -------------------------------------------------------------------------------------
-
-
-def train_small(source: str) -> dict:
-    """The weights of a ResNet-18 after 5,600 image passes on shapes, or on digits."""
-    torch.manual_seed(9)
-    if source == "digits":
-        task, model, how = digits_task(), replace_head(source_model("random"), 10), {}
-        pixels = task.train.images.float() / 255
-    else:
-        images, _, targets = simulate_shapes(0, 1500)
-        part = lambda rows: SimpleNamespace(images=images[rows], labels=targets[rows])
-        task = SimpleNamespace(train=part(slice(1400)), val=part(slice(1400, None)))
-        model, how = replace_head(source_model("random"), 23), {"loss": descriptor_loss}
-        pixels = images[:1400].float() / 255
-    model.normalisation = Normalisation((float(pixels.mean()),) * 3, (float(pixels.std()),) * 3)
-    fine_tune(model, task, 4, seed=9, augmented=False, progress=False, **how)
-    with tempfile.TemporaryDirectory() as folder:
-        return {"weights": bytes_of(save_model(model, Path(folder) / "small.safetensors"))}
+DRAWS = range(10)  # of a probe without fine-tuning
+FEATURES = data_folder() / "results" / "unrelated_tasks.npz"  # of seed 0, for the notebook
+ADAPTED = ("retinamnist", "busi")  # the unrelated and the related target of "ultrasound"
+SIZES = {"ultrasound": list(HEADS.values()), "shapes": list(HEADS.values())}  # answers a question
+SCORES = ("H-score", "LEEP", "LogME", "probe, cross-validated")
+# the best of RATES for each method: a test holds this equal to the table's "rates"
+RATE = {
+    "scale and shift": 2e-3,
+    "BatchNorm only": 2e-3,
+    "LoRA": 2e-3,
+    "residual adapter": 2e-3,
+    "L2-SP": 3e-4,
+    "full": 3e-4,
+    SCRATCH: 2e-3,
+}
 
 
-@functools.cache
-def small_weights(source: str) -> np.ndarray:
-    recipe = {"source": source}
-    return keep("unrelated_tasks", recipe, functools.partial(train_small, source), MADE)["weights"]
+def cell(part, source, target, method="", n=None, seed=0, rate=0.0) -> dict:
+    keys = ("part", "source", "target", "method", "n", "seed", "rate")
+    return dict(zip(keys, (part, source, target, method, n, seed, rate)))
 
 
-MADE = made_by(train_small, (*HELPER, "studies.shapes", "studies.source_net"))
+def cells() -> list[dict]:
+    """Rates first, then features, then seed after seed, so that fewer seeds are a whole study."""
+    start = lambda method: "random" if method == SCRATCH else "ultrasound"
+    found = [
+        cell("rates", start(m), "phantom", m, RANKED, 0, rate) for rate in RATES for m in TUNED
+    ]
+    for source, target in itertools.product(SOURCES, TARGETS):
+        networks = range(RANDOM_NETWORKS) if source == "random" else [0]
+        found += [cell("features", source, target, seed=k) for k in networks]
+    for seed in SEEDS:
+        for target, n, m in itertools.product(ADAPTED, NUMBERS, TUNED):
+            found.append(cell("fit", start(m), target, m, n, seed, RATE[m]))
+        for source, target in itertools.product(SOURCES, TARGETS):
+            m = SCRATCH if source == "random" else "full"
+            one = cell("fit", source, target, m, RANKED, seed, RATE[m])
+            found += [one] if one not in found else []
+    return found
 
 
-def network(source: str, seed: int) -> nn.Module:
-    if source in ("shapes", "digits"):
-        return model_of(small_weights(source))
-    torch.manual_seed(seed % RANDOM_NETWORKS)  # "random": other weights
-    return source_model(source)
+# ---- probes and scores, from features ------------------------------------------------------------
 
 
-# ---- one cell ------------------------------------------------------------------------------------
+class Seen:
+    """What a network made of a target: features of both sides, and its own answers."""
+
+    def __init__(self, source: str, target: str, arrays: dict):
+        self.source, (self.pool, self.out) = source, sides(target)
+        self.features, self.held_out = arrays["pool"], arrays["out"]
+        logits, place = arrays["logits"], 0
+        self.answers = []
+        for size in SIZES.get(source, [logits.shape[1]]):
+            self.answers.append(special.softmax(logits[:, place : place + size], axis=1))
+            place += size
+
+    def probe(self, n: int | None, seed: int) -> torch.Tensor:
+        """Held-out probabilities (N, 2) of a logistic regression on n labelled images."""
+        rows = labelled(self.pool, n, seed)
+        model = make_pipeline(StandardScaler(), LogisticRegression(C=PROBE_C, max_iter=5000))
+        model.fit(self.features[rows], self.pool.labels[rows].numpy())
+        return torch.tensor(model.predict_proba(self.held_out), dtype=torch.float32)
+
+    def scores(self, seed: int) -> list[float]:
+        """SCORES, from RANKED labelled images."""
+        rows = labelled(self.pool, RANKED, seed)
+        x, y = self.features[rows], self.pool.labels[rows].numpy()
+        model = make_pipeline(StandardScaler(), LogisticRegression(C=PROBE_C, max_iter=5000))
+        found = cross_val_predict(model, x, y, cv=5, method="predict_proba")
+        answers = leep_of_heads([p[rows] for p in self.answers], y)
+        inside = auc(found, self.pool[rows])
+        return [h_score(principal(x), y), answers, log_me(x, y), inside]
 
 
-def look(source: str, target: str, seed: int) -> dict:
-    """Features and the source's own outputs, of the images to learn from and of those held out."""
-    model, found = network(source, seed), {}
-    for name, split in zip(("pool", "out"), sides(target)):
-        found[name] = features_of(model, split.images).astype(np.float32)
-    return found | {"logits": predict(model, sides(target)[0], raw=True).numpy()}
+def interval(row: dict) -> dict:
+    return {k: row[k] for k in ("value", "low", "high")}
 
 
-def batches(n: int, seed: int) -> np.ndarray:
-    """Row numbers 0 .. n - 1 for all updates: each image as often as the next, or once more."""
-    rng, wanted = np.random.default_rng([90, seed]), UPDATES * BATCH
-    rounds = [rng.permutation(n) for _ in range(-(-wanted // n))]
-    return np.concatenate(rounds)[:wanted]
+def difference(a, b, split) -> dict:
+    found = compare(a, b, split)
+    return {"value": found["difference"], "low": found["low"], "high": found["high"]}
 
 
-def fit(source, target, method, n, seed, rate, split_seed=SPLIT_SEED) -> dict:
-    """Held-out probabilities after a probe and UPDATES updates."""
-    pool, out = sides(target, split_seed)
-    few = pool[labelled(pool, n, seed)]
-    model = set_head(replace_head(network(source, seed), 2), few, PROBE_C)
-    torch.manual_seed(seed)
-    model = METHODS["full" if method == SCRATCH else method](model)
-    part = lambda rows: SimpleNamespace(images=few.images[rows], labels=few.labels[rows])
-    task = SimpleNamespace(train=part(batches(len(few), seed)), val=part([0, len(few) - 1]))
-    loss = pulled_to_source(model) if method == "L2-SP" else None
-    fine_tune(model, task, 1, rate, BATCH, seed, loss=loss, progress=False)
-    return {"scores": predict(model, out), "trained": trained(model)}
+def probe_rows(seen: dict) -> tuple[list[dict], list[dict], dict]:
+    """Levels of all probes, their gains over random weights, and the scores by (draw, network)."""
+    probes, rows, gains = {}, [], []
+    for (source, target, _), n in itertools.product(seen, NUMBERS):
+        nets = RANDOM_NETWORKS if source == "random" else 1
+        draws = DRAWS if n else range(nets)
+        probes[source, target, n] = [seen[source, target, k % nets].probe(n, k) for k in draws]
+    for (source, target, n), found in probes.items():
+        what = {"source": source, "target": target, "n": n}
+        out = sides(target)[1]
+        if len(found) > 1:
+            rows.append(what | interval(mean_over_seeds(found, out)))
+        if source != "random":
+            other = probes["random", target, n]
+            gains.append(what | difference((found * len(other))[: len(other)], other, out))
+    return rows, gains, probes
 
 
-def run(part: str, source: str, target: str, method: str, n, seed: int, rate: float) -> dict:
-    if part == "features":
-        return look(source, target, seed)
-    return fit(source, target, method, n, seed, rate, RATES_SEED if part == "rates" else SPLIT_SEED)
+# ---- the table -----------------------------------------------------------------------------------
+
+
+def correlations(scores: np.ndarray, outcome: np.ndarray) -> list[dict]:
+    """Kendall's tau of each score with the outcome, (targets, sources), and its mean over targets.
+
+    `scores`: (targets, sources, len(SCORES)), means over the seeds as `outcome` is.
+    """
+    rows = []
+    for place, name in enumerate(SCORES):
+        each = [rank_correlation(s[:, place], o) for s, o in zip(scores, outcome)]
+        rows.append({"score": name, "each": each} | over_seeds(each, bounds=(-1, 1)))
+    return rows
+
+
+def chance(rounds: int = 20_000) -> float:
+    """Half-width of the 95 % range of the mean tau of random rankings of 5 over three targets."""
+    rng, n = np.random.default_rng(0), len(SOURCES)
+    true = np.arange(n)
+    all_taus = np.array([rank_correlation(p, true) for p in itertools.permutations(range(n))])
+    means = rng.choice(all_taus, (rounds, len(TARGETS))).mean(1)
+    return float(np.quantile(abs(means), 0.95))
+
+
+def method_rows(fits: dict, probes: dict) -> tuple[list[dict], list[dict]]:
+    """AUC of every method, and what it adds to the probe, to full tuning and to scratch."""
+    levels, gains = [], []
+    for target, n in itertools.product(ADAPTED, NUMBERS):
+        out = sides(target)[1]
+        arms = {m: [fits[start_of(m), target, m, n, s] for s in SEEDS] for m in TUNED}
+        scores = {m: [f["scores"] for f in found] for m, found in arms.items()}
+        for name, source in (("probe", "ultrasound"), ("probe on random", "random")):
+            scores[name] = [seen_probe(probes, source, target, n, s) for s in SEEDS]
+        for m, found in scores.items():
+            counted = int(arms[m][0]["trained"]) if m in arms else 1026
+            what = {"target": target, "n": n, "method": m}
+            updates = UPDATES if m in arms else 0
+            level = interval(mean_over_seeds(found, out))
+            levels.append(what | {"trained": counted, "updates": updates} | level)
+            for other in ("probe", "full", SCRATCH, "probe on random"):
+                if other != m:
+                    gains.append(what | {"against": other} | difference(found, scores[other], out))
+    return levels, gains
+
+
+def start_of(method: str) -> str:
+    return "random" if method == SCRATCH else "ultrasound"
+
+
+def seen_probe(probes: dict, source: str, target: str, n, seed: int) -> torch.Tensor:
+    found = probes[source, target, n]
+    return found[seed % len(found)]
+
+
+def keep_features(seen: dict) -> None:
+    """Features of the RANKED images of seed 0, turned into their own directions: nothing is lost.
+
+    Scores do not change when features are turned, and 100 images span 100 directions at most.
+    """
+    arrays = {}
+    for (source, target, network), one in seen.items():
+        if network == 0:
+            rows = labelled(one.pool, RANKED, 0)
+            u, s, _ = np.linalg.svd(one.features[rows].astype(float), full_matrices=False)
+            arrays[f"{source}/{target}"] = (u * s).astype(np.float16)
+            arrays[f"labels/{target}"] = one.pool.labels[rows].numpy().astype(np.uint8)
+            if source in (*SIZES, "digits"):
+                answers = np.concatenate([p[rows] for p in one.answers], axis=1)
+                arrays[f"{source}/{target}/answers"] = answers.astype(np.float16)
+    with whole_file(FEATURES) as part, open(part, "wb") as out:
+        np.savez_compressed(out, **arrays)
+
+
+def table(results: list[tuple[dict, dict]]) -> dict:
+    of = lambda part: [(c, r) for c, r in results if c["part"] == part]
+    place = lambda c: tuple(c[k] for k in ("source", "target", "method", "n", "seed"))
+    tensor = lambda r: {"scores": torch.from_numpy(r["scores"]), "trained": r["trained"]}
+    fits = {place(c): tensor(r) for c, r in of("fit")}
+    seen = {
+        (c["source"], c["target"], c["seed"]): Seen(c["source"], c["target"], r)
+        for c, r in of("features")
+    }
+    keep_features(seen)
+    probe_levels, harm, probes = probe_rows(seen)
+    net = lambda source, seed: seed % RANDOM_NETWORKS if source == "random" else 0
+    scores = np.array(
+        [[[seen[s, t, net(s, k)].scores(k) for k in SEEDS] for s in SOURCES] for t in TARGETS]
+    ).mean(2)
+    arm = lambda s: SCRATCH if s == "random" else "full"
+    tuned = {
+        (t, s): [fits[s, t, arm(s), RANKED, k]["scores"] for k in SEEDS]
+        for t, s in itertools.product(TARGETS, SOURCES)
+    }
+    ranking = [
+        {"target": t, "source": s}
+        | dict(zip(SCORES, scores[TARGETS.index(t), SOURCES.index(s)]))
+        | interval(mean_over_seeds(found, sides(t)[1]))
+        for (t, s), found in tuned.items()
+    ]
+    outcome = np.array([r["value"] for r in ranking]).reshape(len(TARGETS), len(SOURCES))
+    levels, gains = method_rows(fits, probes)
+    test = sides("phantom", RATES_SEED)[1]
+    return {
+        "targets": [
+            {
+                "target": t,
+                "learn": len(a),
+                "held_out": len(b),
+                "disease": float(b.labels.float().mean()),
+            }
+            for t, (a, b) in ((t, sides(t)) for t in TARGETS)
+        ],
+        "rates": [
+            {k: c[k] for k in ("method", "rate")} | {"auc": auc(r["scores"], test)}
+            for c, r in of("rates")
+        ],
+        "probes": probe_levels,
+        "probe_minus_random": harm,
+        "ranking": ranking,
+        "correlations": correlations(scores, outcome),
+        "chance": chance(),
+        "methods": levels,
+        "method_gains": gains,
+        "runs": [{**c, "auc": auc(r["scores"], sides(c["target"])[1])} for c, r in of("fit")],
+    }
+
+
+STUDY = Study(
+    name="unrelated_tasks",
+    cells=cells(),
+    run=run,
+    table=table,
+    recipe=f"a probe (C = {PROBE_C}), then {UPDATES} updates with {BATCH} images at 64 px",
+    seeds=SEEDS,
+    about={"rate": RATE, "interval": "95 %, over the images held out and over seeds"},
+    code=(*HELPER, "studies.adapters", "studies.probe", "studies.shapes", "studies.source_net"),
+    weights=None,
+)
+
+if __name__ == "__main__":
+    main(STUDY)
