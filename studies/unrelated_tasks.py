@@ -77,7 +77,7 @@ def cell(part, source, target, method="", n=None, seed=0, rate=0.0) -> dict:
 
 
 def cells() -> list[dict]:
-    """Rates first, then features, then seed after seed, so that fewer seeds are a whole study."""
+    """Rates first, then features, then what is ranked, then the other numbers of images."""
     found = [
         cell("rates", start_of(m), target, m, RANKED, 0, rate)
         for target, rate, m in itertools.product(BEST, RATES, TUNED)
@@ -85,12 +85,12 @@ def cells() -> list[dict]:
     for source, target in itertools.product(SOURCES, TARGETS):
         networks = range(RANDOM_NETWORKS) if source == "random" else [0]
         found += [cell("features", source, target, seed=k) for k in networks]
-    for seed in SEEDS:
-        for target, n, m in itertools.product(ADAPTED, NUMBERS, TUNED):
+    for n, seed in itertools.product(sorted(NUMBERS, key=lambda n: n != RANKED), SEEDS):
+        for target, m in itertools.product(ADAPTED, TUNED):
             found.append(cell("fit", start_of(m), target, m, n, seed, rate_of(target, m)))
-        for source, target in itertools.product(SOURCES, TARGETS):
+        for source, target in itertools.product(SOURCES, TARGETS) if n == RANKED else ():
             m = SCRATCH if source == "random" else "full"
-            one = cell("fit", source, target, m, RANKED, seed, rate_of(target, m))
+            one = cell("fit", source, target, m, n, seed, rate_of(target, m))
             found += [one] if one not in found else []
     return found
 

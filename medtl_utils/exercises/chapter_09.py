@@ -2,7 +2,6 @@
 
 import numpy as np
 import torch
-from scipy import stats
 
 from .functions import Function, Wrong
 from .kinds import Letters
@@ -116,14 +115,8 @@ MERGED = Function(
             lambda W, A, B, scale: merged(W, A, B, scale) - W,
             "that is what LoRA adds; the merged convolution is W plus that.",
         ),
-        Wrong(
-            lambda W, A, B, scale: merged(W, A, B, 1.0),
-            "the factor `scale` is missing.",
-        ),
-        Wrong(
-            divided_by_rank,
-            "do not divide by the rank: `scale` is the whole factor here.",
-        ),
+        Wrong(lambda W, A, B, scale: merged(W, A, B, 1.0), "the factor `scale` is missing."),
+        Wrong(divided_by_rank, "do not divide by the rank: `scale` is the whole factor here."),
         Wrong(channels_swapped, "input and output channels are swapped in what you add."),
         Wrong(mirrored, "the filters of A must not be mirrored: PyTorch's layers correlate."),
         Wrong(
@@ -137,99 +130,10 @@ MERGED = Function(
     ),
 )
 
-# ---- 9.3: harm, help, or cannot say ----
-
-HARM, CANNOT_SAY, HELP = -1, 0, 1
-
-
-def paired_interval(source, random, quantile=None):
-    gap = np.asarray(source) - np.asarray(random)
-    quantile = quantile or stats.t.ppf(0.975, len(gap) - 1)
-    reach = quantile * gap.std(ddof=1) / len(gap) ** 0.5
-    return gap.mean() - reach, gap.mean() + reach
-
-
-def named(low, high):
-    return HARM if high < 0 else HELP if low > 0 else CANNOT_SAY
-
-
-def verdict(source, random):
-    return named(*paired_interval(source, random))
-
-
-def by_the_mean(source, random):
-    return HELP if np.mean(source) > np.mean(random) else HARM
-
-
-def normal_verdict(source, random):
-    return named(*paired_interval(source, random, 1.96))
-
-
-def unpaired(source, random):
-    n = len(source)
-    gap = np.mean(source) - np.mean(random)
-    error = ((np.var(source, ddof=1) + np.var(random, ddof=1)) / n) ** 0.5
-    reach = stats.t.ppf(0.975, 2 * n - 2) * error
-    return named(gap - reach, gap + reach)
-
-
-def swapped(source, random):
-    return -verdict(source, random)
-
-
-def one_sided(source, random):
-    return named(*paired_interval(source, random, stats.t.ppf(0.95, len(source) - 1)))
-
-
-def five_seeds():
-    """(AUC of the source, AUC of random weights), paired by seed."""
-    base = np.array([0.62, 0.71, 0.66, 0.75, 0.69])
-    gaps = (
-        np.array([-0.05, -0.06, -0.04, -0.07, -0.05]),  # harm, seen in pairs alone
-        np.array([0.03, -0.01, 0.02, 0.04, -0.02]),
-        np.array([0.00, 0.02, 0.03, 0.07, 0.005]),  # t = 2.0: only 1.96 would say help
-        np.array([0.01, 0.02, 0.02, 0.055, 0.005]),  # t = 2.5
-        np.array([0.02, 0.03, 0.01, 0.04, 0.03]),
-    )
-    return [(base + gap, base.copy()) for gap in gaps]
-
-
-VERDICT = Function(
-    hint="take the difference seed by seed, then its 95 % t interval, and look where 0 lies.",
-    hints=(
-        "gap = source - random; half-width = t quantile (0.975, n - 1) * SD with ddof=1 / sqrt(n). "
-        "Below 0: -1; above 0: 1; else 0.",
-    ),
-    right=verdict,
-    cases=five_seeds,
-    form="return -1 (harm), 0 (cannot say) or 1 (help)",
-    wrong=(
-        Wrong(swapped, "the signs are swapped: source minus random below 0 is harm."),
-        Wrong(one_sided, "95 % in the middle leaves 2.5 % on each side: the 0.975 quantile."),
-        Wrong(
-            normal_verdict,
-            "with five seeds take the t quantile (2.78), not 1.96: the interval is too short.",
-        ),
-        Wrong(
-            unpaired,
-            "pair the seeds: the labelled images differ from seed to seed, for both alike.",
-        ),
-        Wrong(
-            by_the_mean,
-            "a mean alone decides nothing: where the interval includes 0, we cannot say.",
-        ),
-    ),
-    other=Wrong(
-        lambda source, random: 2,
-        "only -1, 0 and 1 are verdicts: look where 0 lies in the interval.",
-    ),
-)
-
 EXERCISES = {
     "9.1": CORRECTED,
     "9.2": MERGED,
-    "9.3": VERDICT,
-    "9.4": Letters(
+    "9.3": Letters(
         hint="what were the sources compared with, on which images was the choice made, and how "
         "many targets carry the claim?",
         hints=(

@@ -122,9 +122,9 @@ def _figure(moving: dict, of: dict, title: str) -> plt.Figure:
         axis.barh(place, of[block], color="white", edgecolor=GREY)
         if moving[block]:
             axis.barh(place, moving[block], height=0.45, color=BLUE)
-            axis.text(1.25 * max(of[block], moving[block]), place, f"{moving[block]:,}", va="center")
+            axis.text(1.25 * of[block], place, f"{moving[block]:,}", va="center")
     axis.set_yticks(range(len(BLOCKS)), BLOCKS)
-    axis.set(xscale="log", xlim=(100, 2e8), xlabel="numbers in the block; filled: those that move")
+    axis.set(xscale="log", xlim=(100, 2e8), xlabel="numbers; filled: those that move")
     axis.invert_yaxis()
     fig.suptitle(title, fontsize=12, fontweight="bold")
     return fig
