@@ -21,11 +21,6 @@ import itertools
 
 import numpy as np
 import torch
-from scipy import special
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import cross_val_predict
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from medtl_utils import compare
 from medtl_utils.checkpoint import whole_file
@@ -33,9 +28,8 @@ from medtl_utils.evaluation import mean_over_seeds
 from medtl_utils.paths import data_folder
 from studies.cache import HELPER
 from studies.runner import Study, main
-from studies.source_net import HEADS
 from studies.tables import auc, over_seeds
-from studies.transferability import h_score, leep_of_heads, log_me, principal, rank_correlation
+from studies.transferability import rank_correlation
 from studies.unrelated_cells import (
     BATCH,
     NUMBERS,
@@ -54,12 +48,11 @@ from studies.unrelated_cells import (
     run,
     sides,
 )
+from studies.unrelated_probes import SCORES, SIZES, Seen
 
 DRAWS = range(10)  # of a probe without fine-tuning
 FEATURES = data_folder() / "results" / "unrelated_tasks.npz"  # of seed 0, for the notebook
 ADAPTED = ("retinamnist", "busi")  # the unrelated and the related target of "ultrasound"
-SIZES = {"ultrasound": list(HEADS.values()), "shapes": list(HEADS.values())}  # answers a question
-SCORES = ("H-score", "LEEP", "LogME", "probe, cross-validated")
 # the best of RATES, method by method as in TUNED: a test holds this equal to the table's "rates"
 BEST = {
     "phantom": (3e-4, 3e-4, 3e-4, 3e-4, 3e-4, 3e-4, 1e-2),  # simulated ultrasound: for busi, too
@@ -95,37 +88,7 @@ def cells() -> list[dict]:
     return found
 
 
-# ---- probes and scores, from features ------------------------------------------------------------
-
-
-class Seen:
-    """What a network made of a target: features of both sides, and its own answers."""
-
-    def __init__(self, source: str, target: str, arrays: dict):
-        self.source, (self.pool, self.out) = source, sides(target)
-        self.features, self.held_out = arrays["pool"], arrays["out"]
-        logits, place = arrays["logits"], 0
-        self.answers = []
-        for size in SIZES.get(source, [logits.shape[1]]):
-            self.answers.append(special.softmax(logits[:, place : place + size], axis=1))
-            place += size
-
-    def probe(self, n: int | None, seed: int) -> torch.Tensor:
-        """Held-out probabilities (N, 2) of a logistic regression on n labelled images."""
-        rows = labelled(self.pool, n, seed)
-        model = make_pipeline(StandardScaler(), LogisticRegression(C=PROBE_C, max_iter=5000))
-        model.fit(self.features[rows], self.pool.labels[rows].numpy())
-        return torch.tensor(model.predict_proba(self.held_out), dtype=torch.float32)
-
-    def scores(self, seed: int) -> list[float]:
-        """SCORES, from RANKED labelled images."""
-        rows = labelled(self.pool, RANKED, seed)
-        x, y = self.features[rows], self.pool.labels[rows].numpy()
-        model = make_pipeline(StandardScaler(), LogisticRegression(C=PROBE_C, max_iter=5000))
-        found = cross_val_predict(model, x, y, cv=5, method="predict_proba")
-        answers = leep_of_heads([p[rows] for p in self.answers], y)
-        inside = auc(found, self.pool[rows])
-        return [h_score(principal(x), y), answers, log_me(x, y), inside]
+# ---- probes ------------------------------------------------------------------------------------
 
 
 def interval(row: dict) -> dict:
@@ -158,15 +121,16 @@ def probe_rows(seen: dict) -> tuple[list[dict], list[dict], dict]:
 # ---- the table -----------------------------------------------------------------------------------
 
 
-def correlations(scores: np.ndarray, outcome: np.ndarray) -> list[dict]:
-    """Kendall's tau of each score with the outcome, (targets, sources), and its mean over targets.
-
-    `scores`: (targets, sources, len(SCORES)), means over the seeds as `outcome` is.
-    """
+def correlations(ranking: list[dict]) -> list[dict]:
+    """Kendall's tau of each score with what came of it, target by target, and its mean."""
     rows = []
-    for place, name in enumerate(SCORES):
-        each = [rank_correlation(s[:, place], o) for s, o in zip(scores, outcome)]
-        rows.append({"score": name, "each": each} | over_seeds(each, bounds=(-1, 1)))
+    for outcome, score in itertools.product(("fine-tuned", "probe"), SCORES):
+        key, each = "value" if outcome == "fine-tuned" else "probe", []
+        for target in TARGETS:
+            of = [r for r in ranking if r["target"] == target]
+            each.append(rank_correlation([r[score] for r in of], [r[key] for r in of]))
+        row = {"outcome": outcome, "score": score, "each": each}
+        rows.append(row | over_seeds(each, bounds=(-1, 1)))
     return rows
 
 
@@ -248,13 +212,13 @@ def table(results: list[tuple[dict, dict]]) -> dict:
         (t, s): [fits[s, t, arm(s), RANKED, k]["scores"] for k in SEEDS]
         for t, s in itertools.product(TARGETS, SOURCES)
     }
+    alone = {(r["target"], r["source"]): r["value"] for r in probe_levels if r["n"] == RANKED}
     ranking = [
-        {"target": t, "source": s}
+        {"target": t, "source": s, "probe": alone[t, s]}
         | dict(zip(SCORES, scores[TARGETS.index(t), SOURCES.index(s)]))
         | interval(mean_over_seeds(found, sides(t)[1]))
         for (t, s), found in tuned.items()
     ]
-    outcome = np.array([r["value"] for r in ranking]).reshape(len(TARGETS), len(SOURCES))
     levels, gains = method_rows(fits, probes)
     return {
         "targets": [
@@ -274,7 +238,7 @@ def table(results: list[tuple[dict, dict]]) -> dict:
         "probes": probe_levels,
         "probe_minus_random": harm,
         "ranking": ranking,
-        "correlations": correlations(scores, outcome),
+        "correlations": correlations(ranking),
         "chance": chance(),
         "methods": levels,
         "method_gains": gains,

@@ -94,7 +94,8 @@ def counts(method: str, rank: int) -> dict[str, int]:
                 more = rank * (9 * m.in_channels + m.out_channels)
             elif method == "residual adapter":
                 more = m.in_channels * m.out_channels
-        found[_block(name)] += more
+        if more:
+            found[_block(name)] += more
     return found
 
 

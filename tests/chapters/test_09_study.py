@@ -50,8 +50,9 @@ def table_follows(table: dict) -> bool:
         checks += [near(row, aucs.mean()), inside(row)]
         outcomes.setdefault(row["target"], []).append(row)
     for row in table["correlations"]:
+        key = {"probe": "probe", "fine-tuned": "value"}[row["outcome"]]
         each = [
-            stats.kendalltau([r[row["score"]] for r in rows], [r["value"] for r in rows]).statistic
+            stats.kendalltau([r[row["score"]] for r in rows], [r[key] for r in rows]).statistic
             for rows in outcomes.values()
         ]
         ends = np.clip(stats.ttest_1samp(each, 0).confidence_interval(), -1, 1)
