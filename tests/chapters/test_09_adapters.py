@@ -200,7 +200,9 @@ def is_the_minimum(l2_sp) -> bool:
     rng = np.random.default_rng(0)
     X, y, w0 = rng.normal(size=(12, 5)), rng.normal(size=12), rng.normal(size=5)
     w = torch.tensor(w0, requires_grad=True)
-    optimizer = torch.optim.LBFGS([w], max_iter=500, tolerance_grad=1e-12)
+    optimizer = torch.optim.LBFGS(
+        [w], max_iter=500, tolerance_grad=1e-12, tolerance_change=0, line_search_fn="strong_wolfe"
+    )
 
     def closure():
         optimizer.zero_grad()

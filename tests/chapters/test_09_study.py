@@ -2,13 +2,16 @@
 
 import copy
 import json
+import re
 
+import nbformat
 import numpy as np
 from scipy import stats
 
 from medtl_utils import source_model
 from studies import transferability, unrelated_cells, unrelated_tasks
 from studies.probe import features_of
+from tests.chapters.notebook_code import path_of, prose
 from tests.conftest import ROOT
 
 RESULTS = ROOT / "data" / "results"
@@ -20,8 +23,9 @@ def run_aucs(table: dict, source: str, target: str, method: str, n) -> np.ndarra
     """One AUC a seed."""
     wanted = {"source": source, "target": target, "method": method, "n": n}
     found = {r["seed"]: r["auc"] for r in table["runs"] if wanted.items() <= r.items()}
-    assert sorted(found) == table["seeds"]
-    return np.array([found[seed] for seed in table["seeds"]])
+    seeds = table["seeds"] if n == unrelated_tasks.RANKED else range(table["fewer_seeds"])
+    assert sorted(found) == list(seeds)
+    return np.array([found[seed] for seed in seeds])
 
 
 def table_follows(table: dict) -> bool:
@@ -150,3 +154,56 @@ def test_random_orders_reach_what_the_table_says():
     means = np.abs([np.mean([one() for _ in range(3)]) for _ in range(3000)])
     assert np.mean(means <= TABLE["chance"] + 1e-6) > 0.93
     assert np.mean(means <= 0.5 * TABLE["chance"]) < 0.8  # planted: half of it
+
+
+# ---- the prose -----------------------------------------------------------------------------------
+
+INTERVAL = re.compile(r"[+−]?\d\.\d\d \([+−]?\d\.\d\d to [+−]?\d\.\d\d\)")
+
+
+def printed(number: str) -> str:
+    cells = nbformat.read(path_of(number), 4).cells
+    outputs = [o for cell in cells if cell.cell_type == "code" for o in cell.outputs]
+    return "\n".join(o.get("text", "") for o in outputs).replace("-", "−")
+
+
+def all_printed(text: str) -> bool:
+    """Every value with an interval in the prose is one that a cell printed."""
+    found = INTERVAL.findall(text)
+    return len(found) >= 8 and all(words in printed("09") for words in found)
+
+
+def test_the_prose_quotes_what_is_printed():
+    text = prose("09")
+    assert all_printed(text)
+    first = INTERVAL.search(text)[0]
+    assert not all_printed(text.replace(first, first.replace("(", "(+9.99 to 9.99) (")[:-1] + "9)"))
+    assert not all_printed(text.replace(first, "−0.77 (−0.88 to −0.66)"))
+
+
+def summary_holds(table: dict) -> bool:
+    """What sections 2 and 4 and the summary say without a number."""
+    of = lambda t: {r["source"]: r for r in table["ranking"] if r["target"] == t}
+    best = lambda t, key: max(of(t), key=lambda s: of(t)[s][key])
+    targets = unrelated_cells.TARGETS
+    leep_likes_answers = all(best(t, "LEEP") == "imagenet_lite0" for t in targets)
+    never_best = all(
+        best(t, key) != "imagenet_lite0" for t in targets for key in ("probe", "value")
+    )
+    random_wins = best("retinamnist", "probe") == best("retinamnist", "value") == "random"
+    others = all(best(t, "value") == "ultrasound" for t in targets[1:])
+    below = [
+        r["value"] < 0
+        for r in table["method_gains"]
+        if (r["target"], r["n"], r["against"]) == ("retinamnist", 100, "probe on random")
+    ]
+    return leep_likes_answers and never_best and random_wins and others and all(below)
+
+
+def test_what_is_said_in_words_holds():
+    assert summary_holds(TABLE)
+    for key, place in (("ranking", "value"), ("method_gains", "value")):
+        wrong = copy.deepcopy(TABLE)
+        for row in wrong[key]:
+            row[place] = -row[place]
+        assert not summary_holds(wrong)
