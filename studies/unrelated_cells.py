@@ -53,9 +53,9 @@ def sides(target: str, seed: int = SPLIT_SEED) -> tuple[Split, Split]:
 
 
 def labelled(split: Split, n: int | None, seed: int) -> np.ndarray:
-    """Rows of n images, with the classes as frequent as in the split; None: all."""
+    """Rows of n images, with the classes as frequent as in the split; None: all. Class 0 first."""
     if n is None:
-        return np.arange(len(split))
+        return np.argsort(split.labels.numpy(), kind="stable")
     rng, y = np.random.default_rng([9, seed]), split.labels.numpy()
     ill = round(n * float((y == 1).mean()))
     return np.concatenate(

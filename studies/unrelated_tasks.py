@@ -199,6 +199,21 @@ def keep_features(seen: dict) -> None:
         np.savez_compressed(out, **arrays)
 
 
+def ranking_rows(seen: dict, fits: dict, probe_levels: list[dict]) -> list[dict]:
+    """Scores of each source on each target, means over the seeds, and what came of it."""
+    alone = {(r["target"], r["source"]): r["value"] for r in probe_levels if r["n"] == RANKED}
+    rows = []
+    for target, source in itertools.product(TARGETS, SOURCES):
+        nets = RANDOM_NETWORKS if source == "random" else 1
+        scores = np.mean([seen[source, target, k % nets].scores(k) for k in SEEDS], axis=0)
+        arm = SCRATCH if source == "random" else "full"
+        tuned = [fits[source, target, arm, RANKED, k]["scores"] for k in SEEDS]
+        what = {"target": target, "source": source, "probe": alone[target, source]}
+        level = interval(mean_over_seeds(tuned, sides(target)[1]))
+        rows.append(what | dict(zip(SCORES, scores)) | level)
+    return rows
+
+
 def table(results: list[tuple[dict, dict]]) -> dict:
     of = lambda part: [(c, r) for c, r in results if c["part"] == part]
     place = lambda c: tuple(c[k] for k in ("source", "target", "method", "n", "seed"))
@@ -210,22 +225,7 @@ def table(results: list[tuple[dict, dict]]) -> dict:
     }
     keep_features(seen)
     probe_levels, harm, probes = probe_rows(seen)
-    net = lambda source, seed: seed % RANDOM_NETWORKS if source == "random" else 0
-    scores = np.array(
-        [[[seen[s, t, net(s, k)].scores(k) for k in SEEDS] for s in SOURCES] for t in TARGETS]
-    ).mean(2)
-    arm = lambda s: SCRATCH if s == "random" else "full"
-    tuned = {
-        (t, s): [fits[s, t, arm(s), RANKED, k]["scores"] for k in SEEDS]
-        for t, s in itertools.product(TARGETS, SOURCES)
-    }
-    alone = {(r["target"], r["source"]): r["value"] for r in probe_levels if r["n"] == RANKED}
-    ranking = [
-        {"target": t, "source": s, "probe": alone[t, s]}
-        | dict(zip(SCORES, scores[TARGETS.index(t), SOURCES.index(s)]))
-        | interval(mean_over_seeds(found, sides(t)[1]))
-        for (t, s), found in tuned.items()
-    ]
+    ranking = ranking_rows(seen, fits, probe_levels)
     levels, gains = method_rows(fits, probes)
     return {
         "targets": [

@@ -34,9 +34,9 @@ def adapter_dial(table: dict, target: str) -> ipw.VBox:
     labels = {"all" if n is None else str(n): n for n in numbers[start:] + numbers[:start]}
 
     def draw(method: str, rank: int, images: str) -> tuple[plt.Figure, str]:
-        moving, of = counts(method, rank), whole()
+        moving, of = _counts(method, rank), _whole()
         n, total = sum(moving.values()), sum(of.values())
-        kept = n + (2 * channels() if method == STATISTICS else 0)
+        kept = n + (2 * _channels() if method == STATISTICS else 0)
         name = f"{method} of rank {rank}" if method == "LoRA" else method
         title = f"{name}: {n:,} numbers move, {_percent(n / total)} of the network's"
         text = (
@@ -45,6 +45,7 @@ def adapter_dial(table: dict, target: str) -> ipw.VBox:
             + f". A second task adds a file of {_size(kept)}; full tuning adds {_size(total)}. "
             f"Adam keeps two more numbers for each that moves: {_size(2 * n)}. "
             + _result(rows, method, rank, labels[images], target)
+            + ("" if method == "LoRA" else f" A rank of {rank} would matter to LoRA alone.")
         )
         return _figure(moving, of, title), text
 
@@ -66,7 +67,7 @@ def _block(name: str) -> str:
     return {"conv1": "stem", "bn1": "stem", "fc": "head"}.get(first, first)
 
 
-def whole() -> dict[str, int]:
+def _whole() -> dict[str, int]:
     """Block -> all its numbers."""
     found = dict.fromkeys(BLOCKS, 0)
     for name, parameter in _network().named_parameters():
@@ -74,17 +75,17 @@ def whole() -> dict[str, int]:
     return found
 
 
-def channels() -> int:
+def _channels() -> int:
     """Channels of all BatchNorm layers together."""
     norms = (m for m in _network().modules() if isinstance(m, nn.BatchNorm2d))
     return sum(m.num_features for m in norms)
 
 
-def counts(method: str, rank: int) -> dict[str, int]:
+def _counts(method: str, rank: int) -> dict[str, int]:
     """Block -> how many numbers move; adapters stand beside every 3x3 convolution."""
-    found = dict.fromkeys(BLOCKS, 0) | {"head": whole()["head"]}
+    found = dict.fromkeys(BLOCKS, 0) | {"head": _whole()["head"]}
     if method == "full":
-        return whole()
+        return _whole()
     for name, m in _network().named_modules():
         more = 0
         if isinstance(m, nn.BatchNorm2d) and method in ("scale and shift", STATISTICS):

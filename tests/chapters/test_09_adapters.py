@@ -295,6 +295,6 @@ def test_the_dial_counts_what_moves(base, monkeypatch):
     assert "rank 4 alone" in picture(box)
     with pytest.raises(ValueError, match="no target 'x'. Choose one of: busi, retinamnist"):
         widgets.adapter_dial(TABLE, "x")
-    right = chapter_09.counts
-    monkeypatch.setattr(chapter_09, "counts", lambda m, r: right(m, r) | {"layer1": 7})
+    right = chapter_09._counts
+    monkeypatch.setattr(chapter_09, "_counts", lambda m, r: right(m, r) | {"layer1": 7})
     assert not dial_is_right(base)
