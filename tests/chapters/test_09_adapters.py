@@ -1,19 +1,15 @@
-"""Notebook 09: adapters begin as the source, LoRA merges, L2-SP has its closed form, the dial."""
+"""Notebook 09: adapters begin as the source, LoRA merges, L2-SP has its closed form."""
 
 import copy
-import html
-import json
-import re
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from medtl_utils import predict, replace_head, source_model, widgets
+from medtl_utils import predict, replace_head, source_model
 from studies import adapters as study
 from tests.chapters.notebook_code import function, namespace
-from tests.conftest import ROOT, picture
 
 N, DEEP = namespace("09"), namespace("09_deep")
 MOVED = {
@@ -256,45 +252,16 @@ def test_the_studys_loss_pulls_the_shared_layers_to_the_source():
     assert not pulls(lambda model, pull: nn.functional.cross_entropy)
 
 
-# ---- the widget ----------------------------------------------------------------------------------
-
-TABLE = json.loads((ROOT / "data/results/unrelated_tasks.json").read_text(encoding="utf-8"))
+# ---- the copy cell -------------------------------------------------------------------------------
 
 
-def dial_is_right(base) -> bool:
-    """What it says of every method is what the networks count, and what the table holds."""
-    from medtl_utils.widgets import chapter_09
-
-    rows = {(r["method"], r["n"]): r for r in TABLE["methods"] if r["target"] == "busi"}
-    box = widgets.adapter_dial(TABLE, "busi")
-    method, rank, labelled = box.children[:3]
-    for place, name in enumerate(chapter_09.METHODS):
-        method.value = place
-        row = rows[name, 100]
-        text = html.unescape(re.sub(r"<[^>]*>", "", re.sub(r"<img.*?/>", "", picture(box))))
-        model = study.METHODS[name](copy.deepcopy(base))
-        want = {}
-        for part, p in model.named_parameters():
-            block = chapter_09._block(part)
-            want[block] = want.get(block, 0) + p.numel() * p.requires_grad
-        told = ", ".join(f"{block} {want[block]:,}" for block in chapter_09.BLOCKS)
-        auc = f"{row['value']:.2f} ({row['low']:.2f} to {row['high']:.2f})"
-        if told not in text or f"labelled images: {auc}" not in text:
-            return False
-        if row["trained"] != sum(want.values()):
-            return False
-    return True
+def random_weights_stay(features) -> bool:
+    """Two calls see one random network: images to learn from and held out must not see two."""
+    torch.manual_seed(4)
+    return torch.equal(features("random", images(2)), features("random", images(2)))
 
 
-def test_the_dial_counts_what_moves(base, monkeypatch):
-    from medtl_utils.widgets import chapter_09
-
-    assert dial_is_right(base)
-    box = widgets.adapter_dial(TABLE, "retinamnist")
-    box.children[1].value = 2
-    assert "rank 4 alone" in picture(box)
-    with pytest.raises(ValueError, match="no target 'x'. Choose one of: busi, retinamnist"):
-        widgets.adapter_dial(TABLE, "x")
-    right = chapter_09._counts
-    monkeypatch.setattr(chapter_09, "_counts", lambda m, r: right(m, r) | {"layer1": 7})
-    assert not dial_is_right(base)
+def test_the_copy_cell_has_one_random_network():
+    assert random_weights_stay(namespace("09", copy=True)["features"])
+    forgot = function("09", "features", ("torch.manual_seed(0)", "pass"), copy=True)
+    assert not random_weights_stay(forgot)
