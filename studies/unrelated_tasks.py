@@ -261,6 +261,7 @@ STUDY = Study(
     recipe=f"a probe (C = {PROBE_C}), then {UPDATES} updates with {BATCH} images at 64 px",
     seeds=SEEDS,
     about={
+        "fewer_seeds": FEWER_SEEDS,
         "best_rates": BEST,
         "methods_tuned": TUNED,
         "interval": "95 %, over the images held out and over seeds",
