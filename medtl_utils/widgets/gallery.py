@@ -97,6 +97,14 @@ spikes = lambda rate: np.isin(np.arange(1280), np.rint(128 * beats(rate)))
 record = lambda rhythm, rate, noise: (spikes(rate) * (1.0 + rhythm) - noise / 1000, beats(rate))
 widget = ecg_explorer(record, lambda x: np.flatnonzero(x > 0.3), 128, ("one", "other"))
 """,
+    "adapter_dial": """\
+import json
+from medtl_utils.paths import data_folder
+from medtl_utils.widgets import adapter_dial
+
+table = json.loads((data_folder() / "results" / "unrelated_tasks.json").read_text())
+widget = adapter_dial(table, "busi")
+""",
     "frame_explorer": """\
 from medtl_utils.datasets import fsdd
 from medtl_utils.widgets import frame_explorer
