@@ -3,12 +3,13 @@
     python -m studies.small_data
 
 busi: each of folds 1 to 4 is held out once; n of the images of the other three are labelled (near-
-copies stay together). Fold 0, the test fold, is not touched. phantom: three draws of other patients,
-240 to learn from and 150 to test. Draws of 25 lie within those of 100, those within all. Every
-network begins at the ultrasound source, BatchNorm's statistics held, and makes 40 updates with 16
-images, whatever its arm and the number of labels; the same seed deals the same batches in all arms.
-Nothing is chosen, no epoch either. Intervals: t over the four folds (busi) or three draws (phantom),
-paired; a fold or draw has its own images to learn from, its own to test, and its own seed.
+copies stay together). Fold 0, the test fold, is not touched. phantom: three draws of other
+patients, 240 to learn from and 150 to test. Draws of 25 lie within those of 100, those within all.
+Every network begins at the ultrasound source, BatchNorm's statistics held, and makes 32 updates
+with 16 images, whatever its arm and the number of labels; the same seed deals the same batches in
+all arms. Nothing is chosen, no epoch either. Intervals: t over the four folds (busi) or three draws
+(phantom), paired; a fold or draw has its own images to learn from, its own to test, and its own
+seed.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from medtl_utils.training import autocast, best_device
 from studies.runner import Study, main
 from studies.tables import auc, over_seeds
 
-SIZE, UPDATES, BATCH, RATE = 64, 40, 16, 1e-3
+SIZE, UPDATES, BATCH, RATE = 64, 32, 16, 1e-3
 NUMBERS = (25, 100, None)  # labelled images; None: all
 DRAWS = {"busi": (1, 2, 3, 4), "phantom": (800, 801, 802)}  # folds held out; seeds
 MEMBERS, MEMBERS_AT = 3, 100  # networks in the ensemble, and with how many labels
@@ -58,8 +59,8 @@ def speckle(x: torch.Tensor, s: torch.Tensor) -> torch.Tensor:
 
 
 def gain(x: torch.Tensor, s: torch.Tensor) -> torch.Tensor:
-    """`s` dB more: the picture is logarithmic, so they add; 50 dB are 255 grey levels."""
-    return torch.where(x > 0, x + 255 / 50 * per_image(s), x)
+    """`s` dB more: the picture is logarithmic, so they add (50 dB: 255 greys); black stays black."""
+    return x + 255 / 50 * per_image(s) * (x / 10).clamp(max=1)
 
 
 def warp(x: torch.Tensor, right=0.0, zoom=1.0) -> torch.Tensor:
@@ -68,7 +69,7 @@ def warp(x: torch.Tensor, right=0.0, zoom=1.0) -> torch.Tensor:
     zero = torch.zeros(len(x))
     rows = [1 / zoom, zero, -2 * right, zero, 1 / zoom, 1 / zoom - 1]
     grid = F.affine_grid(torch.stack(rows, 1).view(-1, 2, 3), x.shape, align_corners=False)
-    return F.grid_sample(x, grid, padding_mode="border", align_corners=False)
+    return F.grid_sample(x, grid, padding_mode="reflection", align_corners=False)
 
 
 def shift(x: torch.Tensor, s: torch.Tensor) -> torch.Tensor:
@@ -83,7 +84,7 @@ def scale(x: torch.Tensor, s: torch.Tensor) -> torch.Tensor:
 ARMS: dict[str, tuple[Callable, float, float]] = {
     "flip left-right": (flip_lr, 0.0, 1.0),
     "flip top-bottom": (flip_tb, 0.0, 1.0),
-    "speckle": (speckle, 0.0, 0.5),
+    "speckle": (speckle, 0.0, 0.25),
     "gain": (gain, -8.0, 8.0),
     "shift": (shift, -0.2, 0.2),
     "scale": (scale, 0.8, 1.25),

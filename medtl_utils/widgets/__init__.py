@@ -12,6 +12,7 @@ from .chapter_04 import best_of_many, gradient_descent_path
 from .chapter_05 import case_viewer
 from .chapter_06 import threshold_explorer
 from .chapter_07 import explanation_viewer
+from .chapter_08 import augmentation_bench
 from .chapter_15 import ecg_explorer
 from .chapter_15b import frame_explorer
 from .chapter_15c import pull_to_source
@@ -21,6 +22,7 @@ from .pattern import Slider, choice, explore, slider
 __all__ = [
     "GALLERY",
     "Slider",
+    "augmentation_bench",
     "best_of_many",
     "case_viewer",
     "choice",
