@@ -59,7 +59,7 @@ def speckle(x: torch.Tensor, s: torch.Tensor) -> torch.Tensor:
 
 
 def gain(x: torch.Tensor, s: torch.Tensor) -> torch.Tensor:
-    """`s` dB more: the picture is logarithmic, so they add (50 dB: 255 greys); black stays black."""
+    """`s` dB more, and 50 dB are 255 grey levels: the picture is logarithmic. Black stays."""
     return x + 255 / 50 * per_image(s) * (x / 10).clamp(max=1)
 
 
