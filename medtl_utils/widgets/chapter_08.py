@@ -41,8 +41,8 @@ def augmentation_bench(split: Split, changes: dict[str, Callable], n_images: int
         place = names.index(image)
         before = split.images[rows[place]][None].float()
         other = split.images[rows[(place + 1) % len(rows)]][None].float()
-        after = changed_image(before, other, changes, values)
-        reasons = verdict(values)
+        after = _changed_image(before, other, changes, values)
+        reasons = _verdict(values)
         answer = f"No: {'; '.join(reasons)}." if reasons else "Yes, as far as the picture tells."
         used = [f"{name} {value}" for name, value in values.items() if value != _neutral(name)]
         return _figure(before, after, image, answer), (
@@ -59,7 +59,7 @@ def augmentation_bench(split: Split, changes: dict[str, Callable], n_images: int
     return explore(draw, image=choice("image", names), **controls)
 
 
-def changed_image(before, other, changes: dict[str, Callable], values: dict) -> torch.Tensor:
+def _changed_image(before, other, changes: dict[str, Callable], values: dict) -> torch.Tensor:
     """The image (1, 1, H, W) after all changes, 0..255; the same grain at every call."""
     x = before
     with torch.random.fork_rng(devices=[]):
@@ -72,7 +72,7 @@ def changed_image(before, other, changes: dict[str, Callable], values: dict) -> 
     return (1 - share) * x + share * other
 
 
-def verdict(values: dict) -> list[str]:
+def _verdict(values: dict) -> list[str]:
     """Why no patient looks like this: one reason for each change that goes too far."""
     reasons = [why for name, why in FLIPS.items() if why and values[name] == "yes"]
     for name, (*_, (low, high), why) in CONTROLS.items():
