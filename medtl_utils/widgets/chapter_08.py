@@ -32,7 +32,7 @@ def augmentation_bench(split: Split, changes: dict[str, Callable], n_images: int
 
     `split`: grey images; the first `n_images`, by turns of each class, can be chosen. `changes`:
     name (those of CONTROLS and FLIPS) -> function of images float (1, 1, H, W), 0..255, and
-    strength float (1,). They are applied in the order of the sliders; MixUp comes last and adds the
+    strength float (1,). They are applied in the order of `changes`; MixUp comes last and adds the
     next image.
     """
     rows = _by_turns(split.labels, n_images)
