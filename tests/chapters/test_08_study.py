@@ -135,6 +135,38 @@ def test_the_prose_says_what_the_fusion_table_says():
     assert all(words not in text.replace(words, "") for words in told())
 
 
+def told_in_the_core() -> list[str]:
+    """What sections 3 and 4 and the summary quote of the table of augmentations."""
+    two = "{value:+z.2f} ({low:+z.2f} to {high:+z.2f})"
+    pick = lambda rows, **what: next(r for r in rows if what.items() <= r.items())
+    told = [dict(data="busi", n=25, arm="MixUp"), dict(data="phantom", n=25, arm="flip top-bottom")]
+    told += [dict(data="busi", n=n, arm="flip top-bottom") for n in (25, 100)]
+    said = [two.format_map(pick(TABLE["gains"], **what)).replace("-", "−") for what in told]
+    what = "ensemble - one network"
+    return said + [words_of(pick(TABLE["ensembles"], data=d, what=what)) for d in TABLE["seeds"]]
+
+
+def test_the_prose_says_what_the_small_data_table_says():
+    text = prose("08")
+    assert [words for words in told_in_the_core() if words not in text] == []
+    assert all(words not in text.replace(words, "") for words in told_in_the_core())
+
+
+def off_zero(rows: list[dict]) -> set:
+    return {(r["data"], r["n"], r["arm"]) for r in rows if r["low"] > 0 or r["high"] < 0}
+
+
+def test_the_prose_says_which_small_data_intervals_leave_zero():
+    assert "two of 42 intervals leave zero" in prose("08") and len(TABLE["gains"]) == 42
+    hurt = {("busi", 25, "flip top-bottom"), ("busi", 25, "MixUp")}
+    assert off_zero(TABLE["gains"]) == hurt
+    assert all(r["value"] < 0 for r in TABLE["gains"] if (r["data"], r["n"], r["arm"]) in hurt)
+    moved = [r | {k: r[k] + 0.3 for k in ("low", "high")} for r in TABLE["gains"]]
+    assert off_zero(moved) != hurt
+    busi, phantom = (r for r in TABLE["ensembles"] if " - " in r["what"])
+    assert busi["low"] < 0 < busi["high"] and phantom["low"] > 0
+
+
 # ---- like with like ------------------------------------------------------------------------------
 
 
