@@ -6,10 +6,13 @@ import torch
 import torch.nn.functional as F
 from scipy import stats
 
+import medtl_utils as mt
 from medtl_utils import freeze, replace_head, source_model
+from medtl_utils.data import Task
 from medtl_utils.exercises.chapter_08 import worth
 from studies import small_data
-from tests.chapters.notebook_code import function, namespace
+from tests.chapters.notebook_code import _cells, function, namespace, plant
+from tests.conftest import make_split
 
 N = namespace("08")
 
@@ -251,3 +254,28 @@ def variance_fits(n_eff) -> bool:
 def test_the_effective_sample_size_is_that_of_the_variance():
     assert variance_fits(worth)
     assert not variance_fits(lambda who, rho: 16 / (1 + (4 - 1) * rho))
+
+
+# ---- the copy cell -------------------------------------------------------------------------------
+
+
+def copied(monkeypatch, capsys, *mistake: str) -> str:
+    """What the copy cell prints for RGB images of three classes whose colour is their class."""
+    (cell,) = [c for c in _cells("08") if "copy" in c.metadata.get("tags", [])]
+    parts = [make_split(k, 60, size=32, classes=("a", "b", "c"), positive=None) for k in ("t", "v")]
+    rng = torch.Generator().manual_seed(0)
+    for split in parts:
+        colour = 90 + 20 * torch.randn(60, 3, 1, 1, generator=rng)
+        colour[range(60), split.labels] += 30
+        pixels = colour + 30 * torch.randn(60, 3, 32, 32, generator=rng)
+        split.images = pixels.clamp(0, 255).to(torch.uint8)
+    monkeypatch.setattr(mt, "load_task", lambda *a, **k: Task("three", *parts, "a card"))
+    exec(plant(cell.source, *mistake) if mistake else cell.source, {})
+    return capsys.readouterr().out
+
+
+def test_the_copy_cell_takes_rgb_and_three_classes(monkeypatch, capsys):
+    said = copied(monkeypatch, capsys)
+    assert said.startswith("gain in AUC") and "nan" not in said
+    turned = copied(monkeypatch, capsys, "images.flip(3)", "images.flip(1)")  # another colour
+    assert float(turned.split()[3]) < min(-0.05, float(said.split()[3]))
