@@ -12,6 +12,7 @@ from .chapter_04 import best_of_many, gradient_descent_path
 from .chapter_05 import case_viewer
 from .chapter_06 import threshold_explorer
 from .chapter_07 import explanation_viewer
+from .chapter_08 import augmentation_bench
 from .chapter_09 import adapter_dial
 from .chapter_15 import ecg_explorer
 from .chapter_15b import frame_explorer
@@ -23,6 +24,7 @@ __all__ = [
     "GALLERY",
     "Slider",
     "adapter_dial",
+    "augmentation_bench",
     "best_of_many",
     "case_viewer",
     "choice",

@@ -88,6 +88,16 @@ rng, y = np.random.default_rng(0), np.arange(70) % 2 == 0
 X = rng.normal(size=(70, 40)) + 0.3 * np.outer(y - 0.5, rng.normal(size=40))
 widget = pull_to_source(X @ X.T / 40, y, start=0.3 * y + rng.normal(size=70))
 """,
+    "augmentation_bench": """\
+from medtl_utils import load_task
+from medtl_utils.widgets import augmentation_bench
+
+turned = lambda axis: lambda x, s: x.flip(axis)
+changes = {"flip left-right": turned(3), "flip top-bottom": turned(2)}
+changes |= {"gain": lambda x, s: x + 5 * s, "speckle": lambda x, s: x * (1 - s / 2)}
+changes |= {"shift": lambda x, s: x.roll(int(64 * s), 3), "scale": lambda x, s: x * s}
+widget = augmentation_bench(load_task("phantom", n_train=25).train, changes)
+""",
     "ecg_explorer": """\
 import numpy as np
 from medtl_utils.widgets import ecg_explorer
