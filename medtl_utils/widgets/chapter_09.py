@@ -47,7 +47,8 @@ def adapter_dial(table: dict, target: str) -> ipw.VBox:
             + _result(rows, method, rank, labels[images], target)
             + ("" if method == "LoRA" else f" A rank of {rank} would matter to LoRA alone.")
         )
-        return _figure(moving, of, title), text
+        below = f"{target}, {images} labels, LoRA's rank {rank}: "
+        return _figure(moving, of, title, below + _auc(rows, method, rank, labels[images])), text
 
     return explore(
         draw,
@@ -109,16 +110,22 @@ def _size(numbers: int) -> str:
     return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"
 
 
+def _auc(rows: dict, method: str, rank: int, n: int | None) -> str:
+    if method == "LoRA" and rank != 4:
+        return "not tried"
+    row = rows[method, n]
+    return f"AUC {row['value']:.2f} ({row['low']:.2f} to {row['high']:.2f})"
+
+
 def _result(rows: dict, method: str, rank: int, n: int | None, target: str) -> str:
     if method == "LoRA" and rank != 4:
         return "The study tried LoRA with rank 4 alone."
-    row = rows[method, n]
     images = "all labelled images" if n is None else f"{n} labelled images"
-    low, high = row["low"], row["high"]
-    return f"AUC on {target}, {images}: {row['value']:.2f} ({low:.2f} to {high:.2f})."
+    auc = _auc(rows, method, rank, n).replace("AUC", f"AUC on {target}, {images}:")
+    return auc + "."
 
 
-def _figure(moving: dict, of: dict, title: str) -> plt.Figure:
+def _figure(moving: dict, of: dict, title: str, below: str) -> plt.Figure:
     fig, axis = plt.subplots(figsize=(7.5, 3.2))
     for place, block in enumerate(BLOCKS):
         axis.barh(place, of[block], color="white", edgecolor=GREY)
@@ -129,4 +136,5 @@ def _figure(moving: dict, of: dict, title: str) -> plt.Figure:
     axis.set(xscale="log", xlim=(100, 2e8), xlabel="numbers; filled: those that move")
     axis.invert_yaxis()
     fig.suptitle(title, fontsize=12, fontweight="bold")
+    axis.set_title(below, fontsize=10, fontweight="normal")
     return fig
