@@ -16,7 +16,7 @@ from medtl_utils.paths import data_folder
 from medtl_utils.phantom import DESCRIPTORS
 from studies.evidence_shown import FIRST, draw, row_of, signed, sizes
 
-FILES = ("README.md", "data/MODEL_CARD.md", "data/README.md")
+FILES = ("README.md", "README.zh-CN.md", "data/MODEL_CARD.md", "data/README.md")
 PLACE = re.compile(r"(<!-- table: (.+?) -->\n\n)(.*?)(\n\n<!-- end -->)", re.S)
 
 
@@ -167,6 +167,33 @@ def official(table: dict) -> str:
     return lines_of(["test images", "arm", "AUC", "gain over scratch"], lines)
 
 
+# words of the tables that README.zh-CN.md shows, as the glossary says them
+IN_CHINESE = {
+    "labelled images": "有标签图像",
+    "all": "全部",
+    "from scratch, AUC": "从头训练，AUC",
+    "from simulated ultrasound, AUC": "从模拟超声开始，AUC",
+    "gain over scratch": "比从头训练的增益",
+    "gain over the control": "比对照的增益",
+    "side": "侧",
+    "way": "方式",
+    "updates": "更新次数",
+    "AUC, fold 0": "AUC，第 0 折",
+    "transfer": "迁移",
+    "scratch": "从头训练",
+    "transfer minus scratch": "迁移减从头训练",
+    "full rate": "全学习率",
+    "twice as long": "两倍时长",
+}
+
+
+def in_chinese(table: str) -> str:
+    """The same table, every number as it is. Raises KeyError for a word without a translation."""
+    word = lambda cell: IN_CHINESE[cell] if re.search(r"[a-z]{2}", cell) else cell
+    lines = [line[2:-2].replace(" to ", " 至 ").split(" | ") for line in table.split("\n")]
+    return lines_of([word(c) for c in lines[0]], [[word(c) for c in row] for row in lines[2:]])
+
+
 METRICS = ("sensitivity at 90 % specificity", "brier", "calibration slope")
 # name of a place -> from the tables, by name, to Markdown
 TABLES: dict[str, Callable[[dict[str, dict]], str]] = {
@@ -195,6 +222,8 @@ for part in ("busi, with mirror images", "busi, three networks", "breastmnist", 
     TABLES[f"gains, {part}"] = lambda t, part=part: gains_on(
         on(t["evidence_more"]["gains"], part), "scratch"
     )
+for part in ("first", "recipes, test fold"):
+    TABLES[f"{part}, in Chinese"] = lambda t, part=part: in_chinese(TABLES[part](t))
 
 
 def others(evidence: dict, rows: list[dict]) -> list[dict]:

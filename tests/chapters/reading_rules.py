@@ -27,7 +27,11 @@ DEEP_SECTIONS = ("Summary", "References")
 # sizes: words of prose, code cells
 CORE, DEEP = (1800, 22), (2000, 30)
 LONGER = {"05_fine_tune_resnet": (2500, 40)}
-TERM = re.compile(r'<a id="([\w-]+)"></a>([^|]+)\|([^|]+)\|([^|]+)\|\s*(\d\d)')
+# anchor, term, Chinese name with pinyin, English sentence, Chinese sentence ("" if none), number
+TERM = re.compile(r'<a id="([\w-]+)"></a>([^|]+)\|([^|]+)\|([^|]+)\|(?:([^|\n]+)\|)?\s*(\d\d)')
+CHINESE = re.compile(
+    r'<details lang="zh-CN">.*?</details>', re.S
+)  # tests/chapters/chinese_rules.py
 
 
 def read(path):
@@ -50,8 +54,8 @@ def is_deep(path) -> bool:
 
 
 def words(nb) -> int:
-    """Words of prose, outside tables, formulas, code and folded solutions."""
-    text = "\n\n".join(t for _, t in prose(nb))
+    """Words of prose, outside tables, formulas, code, folded solutions and Chinese."""
+    text = CHINESE.sub(" ", "\n\n".join(t for _, t in prose(nb)))
     text = re.sub(r"<details>.*?</details>", " ", text, flags=re.S)
     text = re.sub(r"^\s*\|.*$", "", text, flags=re.M)
     text = re.sub(r"\[([^\]]+)\]\([^)]*\)", r"\1", text)
@@ -178,14 +182,15 @@ def nothing_private(nb, path):
 
 
 def glossary_terms_linked(nb, path, glossary=GLOSSARY):
-    """Each term that this notebook introduces is linked where it first stands in the prose.
+    """Each term that this notebook introduces is linked where it first stands in English prose.
 
     The glossary says which terms these are.
     """
     text = "\n".join(re.sub(r"^#+ .*$|^\|.*$", "", t, flags=re.M) for _, t in prose(nb))
+    text = CHINESE.sub(" ", text)
     beside = [p for p in NOTEBOOKS if p.name[:2] == path.name[:2] and p != path]
     elsewhere = "\n".join(p.read_text() for p in beside)  # deep dive, lab
-    for anchor, term, _chinese, _, number in TERM.findall(glossary):
+    for anchor, term, *_, number in TERM.findall(glossary):
         if number != path.name[:2]:
             continue
         link = text.find(f"(GLOSSARY.md#{anchor})")

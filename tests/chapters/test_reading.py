@@ -138,9 +138,10 @@ def test_the_longest_line_that_fits():
 
 
 def test_the_size_rule_bites():
-    """Words of prose count; solutions, tables, formulas and code do not."""
+    """Words of prose count; solutions, Chinese, tables, formulas and code do not."""
     core, deep = FOLDER / "03_loss.ipynb", FOLDER / "03_loss_deep.ipynb"
     other = "<details>" + "word " * 900 + "</details>\n\n| " + "word " * 900 + "|\n\n`a b c`"
+    other += '\n\n<details lang="zh-CN">' + "字 " * 900 + "</details>"
 
     def found(path, n_words, n_cells):
         notebook = nbformat.v4.new_notebook(cells=[new_markdown_cell("word " * n_words + other)])
@@ -159,6 +160,7 @@ def test_the_glossary_rule_bites():
         return list(rules.glossary_terms_linked(notebook, FOLDER / "99_x.ipynb", glossary))
 
     assert not found("The [odds](GLOSSARY.md#odds) (比值), again odds.")
+    assert not found('<details lang="zh-CN">odds</details> [odds](GLOSSARY.md#odds) (比值)')
     assert found("The odds first, and [odds](GLOSSARY.md#odds) later.")
     assert found("The odds.")
 
@@ -167,7 +169,7 @@ def test_glossary_is_sorted_and_complete():
     rows = rules.TERM.findall(rules.GLOSSARY)
     names = [term.strip().lower() for _, term, *_ in rows]
     assert len(rows) >= 20 and names == sorted(names) and len(set(names)) == len(names)
-    for anchor, term, chinese, sentence, _ in rows:
+    for anchor, term, chinese, sentence, *_ in rows:
         assert re.search(r"[\u4e00-\u9fff]", chinese), term
         assert sentence.strip().endswith(".") and len(sentence) > 30, term
         assert anchor == term.strip().lower().replace(" ", "-"), term
