@@ -170,10 +170,9 @@ def glossary_names(nb, path) -> Iterator[str]:
                 yield f"{cell.id}: {anchor} is called {told!r}, in the glossary {names[anchor]!r}"
 
 
-SYLLABLE = (
-    "(?:[zcs]h|[bpmfdtnlgkhjqxrzcsyw])?"
-    "(?:[iu]ang|iong|uai|[iu]an|iao|[aeio]ng|ai|ei|ao|ou|[aeiu]n|ia|ie|iu|u[aoie]|er|[aeiou])"
-)
+FINAL = "(?:[iu]ang|iong|uai|[iu]an|iao|[aeio]ng|ai|ei|ao|ou|[aeiu]n|ia|ie|iu|u[aoie]|er|[aeiou])"
+# with a consonant, or behind a space or apostrophe; "an" in "yuan" is no syllable
+SYLLABLE = f"(?: ?(?:[zcs]h|[bpmfdtnlgkhjqxrzcsyw]){FINAL}|(?:^| ){FINAL})"
 
 
 def reads(name: str, pinyin: str) -> bool:
@@ -186,10 +185,10 @@ def reads(name: str, pinyin: str) -> bool:
         if latin not in pinyin:
             return False
         pinyin = pinyin.replace(latin, "", 1)
-    letters = unicodedata.normalize("NFD", re.sub(r"[ ']", "", pinyin))
+    letters = unicodedata.normalize("NFD", re.sub(r"[ ']+", " ", pinyin).strip())
     tones = len(re.findall("[\u0300\u0301\u0304\u030c]", letters))
     plain = re.sub(r"[\u0300-\u036f]", "", letters)
-    return n - 1 <= tones <= n and bool(re.fullmatch(f"(?:{SYLLABLE}){{{n}}}", plain))
+    return n - 1 <= tones <= n and bool(re.fullmatch(f"{SYLLABLE}{{{n}}}", plain))
 
 
 def glossary_is_complete(glossary: str = GLOSSARY) -> Iterator[str]:

@@ -57,7 +57,7 @@ PLANTED = {
     "lost point": lambda text: re.sub(r"^- 增加其他设备.*\n", "", text, flags=re.M),
     "lost sentence": replaced("**没有一种数据增强的帮助是确定无疑的。** ", ""),
     "code": replaced("（`busi`）", ""),
-    "term": replaced("联邦平均（FedAvg）", "平均法"),
+    "term": replaced("三个网络的集成", "三个网络的合并"),
     "foreign word": replaced("集中训练", "centralised 训练"),
     "no objectives": lambda text: rules.BLOCK.sub("", text, count=1),
     "no summary": lambda text: "".join(rules.BLOCK.sub("", text).rpartition("## Exercises")),
