@@ -173,8 +173,8 @@ IN_CHINESE = {
     "all": "全部",
     "from scratch, AUC": "从头训练，AUC",
     "from simulated ultrasound, AUC": "从模拟超声开始，AUC",
-    "gain over scratch": "比从头训练的增益",
-    "gain over the control": "比对照的增益",
+    "gain over scratch": "相对于从头训练的增益",
+    "gain over the control": "相对于对照的增益",
     "side": "侧",
     "way": "方式",
     "updates": "更新次数",
@@ -182,7 +182,7 @@ IN_CHINESE = {
     "transfer": "迁移",
     "scratch": "从头训练",
     "transfer minus scratch": "迁移减从头训练",
-    "full rate": "全学习率",
+    "full rate": "完整学习率",
     "twice as long": "两倍时长",
 }
 
