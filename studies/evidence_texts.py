@@ -169,7 +169,7 @@ def official(table: dict) -> str:
 
 # words of the tables that README.zh-CN.md shows, as the glossary says them
 IN_CHINESE = {
-    "labelled images": "有标签图像",
+    "labelled images": "有标签图像数",
     "all": "全部",
     "from scratch, AUC": "从头训练，AUC",
     "from simulated ultrasound, AUC": "从模拟超声开始，AUC",

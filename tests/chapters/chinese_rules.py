@@ -210,16 +210,14 @@ def glossary_is_complete(glossary: str = GLOSSARY) -> Iterator[str]:
 # ---- notebooks -----------------------------------------------------------------------------------
 
 
-def blocks(nb) -> dict[str, tuple[str, str]]:
-    """The name of each Chinese block, with the English text above it and the Chinese in it."""
-    found = {}
+def blocks(nb) -> list[tuple[str, str, str]]:
+    """Each Chinese block: its name, the English text above it ("" if none), the Chinese in it."""
+    found = []
     for cell in nb.cells:
         for match in BLOCK.finditer(cell.source if cell.cell_type == "markdown" else ""):
             above = BLOCK.sub("", cell.source[: match.start()])
-            start = ENGLISH.get(match[1], "\0")
-            found[match[1]] = (
-                (above[above.rfind(start) :], match[2]) if start in above else ("", "")
-            )
+            start = above.rfind(ENGLISH.get(match[1], "\0"))
+            found.append((match[1], above[start:] if start >= 0 else "", match[2]))
     return found
 
 
@@ -230,9 +228,9 @@ def speaks_chinese(nb, path) -> Iterator[str]:
         return
     found = blocks(nb)
     wanted = WANTED.get(number, (OBJECTIVES, SUMMARY))
-    if tuple(found) != wanted:
-        yield f"Chinese blocks {tuple(found)}, wanted {wanted}"
-    for name, (english, chinese) in found.items():
+    if (names := tuple(name for name, *_ in found)) != wanted:
+        yield f"Chinese blocks {names}, wanted {wanted}"
+    for name, english, chinese in found:
         if not english:
             yield f"{name}: not below its English text"
             continue

@@ -61,6 +61,7 @@ PLANTED = {
     "foreign word": replaced("集中训练", "centralised 训练"),
     "no objectives": lambda text: rules.BLOCK.sub("", text, count=1),
     "no summary": lambda text: "".join(rules.BLOCK.sub("", text).rpartition("## Exercises")),
+    "a block twice": lambda text: text.replace((b := rules.BLOCK.search(text)[0]), b + "\n\n" + b),
     "other language": replaced('lang="zh-CN"', 'lang="zh"'),
     "no name": replaced("中文：小结", "中文："),
 }
