@@ -13,14 +13,24 @@ from tests.chapters.reading_rules import GLOSSARY, TERM, is_deep
 
 # numbers of chapters whose Chinese parts are still to come, such as "10": core, glossary, README
 WAITING: frozenset[str] = frozenset()
-OBJECTIVES, SUMMARY, QUESTIONS = "学习目标", "小结", "常见问题"
-# name of a block -> from where to where its English text goes; the block ends it
+# name of a block -> where its English text begins, or its heading; the block ends it
 ENGLISH = {
-    OBJECTIVES: "**After this notebook you can**",
-    SUMMARY: "## Summary\n",
-    QUESTIONS: "### Questions that everybody asks\n",
+    "学习目标": "**After this notebook you can**",
+    "小结": "## Summary\n",
+    "可能出错之处": "## What can go wrong\n",
+    "核心思想": "## 1. The idea in one picture\n",
+    "怎样读报告": "- **auc** stands",
+    "怎样做练习": "**Exercises.**",
+    "常见问题": "### Questions that everybody asks\n",
+    "五个步骤": "## 4. The five steps, once, by hand\n",
 }
-WANTED = {"01": (OBJECTIVES, QUESTIONS, SUMMARY)}
+# the blocks of a core, in their order; more of them where a beginner starts
+WANTED = {
+    "00": ("学习目标", "核心思想", "怎样读报告", "怎样做练习", "可能出错之处", "小结"),
+    "01": ("学习目标", "常见问题", "小结"),
+    "05": ("学习目标", "五个步骤", "可能出错之处", "小结"),
+}
+EACH = ("学习目标", "小结")
 BLOCK = re.compile(
     r'<details lang="zh-CN"><summary>中文：(.+?)</summary>\n\n(.*?)\n</details>', re.S
 )
@@ -222,18 +232,17 @@ def blocks(nb) -> list[tuple[str, str, str]]:
 
 
 def speaks_chinese(nb, path) -> Iterator[str]:
-    """Objectives and summary of a core stand in Chinese below the English, and say the same."""
+    """The Chinese blocks of a core stand below their English text, and say the same."""
     number = path.stem.split("_")[0]
     if is_deep(path) or number in WAITING:
         return
     found = blocks(nb)
-    wanted = WANTED.get(number, (OBJECTIVES, SUMMARY))
+    wanted = WANTED.get(number, EACH)
     if (names := tuple(name for name, *_ in found)) != wanted:
         yield f"Chinese blocks {names}, wanted {wanted}"
     for name, english, chinese in found:
         if not english:
             yield f"{name}: not below its English text"
             continue
-        if name != OBJECTIVES:  # its heading
-            english = english.partition("\n")[2]
+        english = re.sub(r"^#+ .*\n", "", english)
         yield from (f"{name}: {found}" for found in differences(english, chinese))

@@ -1,6 +1,6 @@
 """The Chinese parts say what the English parts say: the same numbers, points, links and terms.
 
-Objectives and summaries of the cores, the questions of 01, the glossary, and README.zh-CN.md.
+Folded blocks in the cores, the glossary, and README.zh-CN.md.
 """
 
 import copy
@@ -9,6 +9,7 @@ import re
 import pytest
 
 from tests.chapters import chinese_rules as rules
+from tests.chapters.notebook_code import path_of
 from tests.chapters.reading_rules import FOLDER, NOTEBOOKS, TEMPLATE, is_deep, read
 from tests.conftest import ROOT
 
@@ -18,7 +19,7 @@ CORE = FOLDER / "08_small_data.ipynb"
 
 
 @pytest.mark.parametrize("path", [*CORES, TEMPLATE], ids=lambda p: p.stem)
-def test_objectives_and_summary_stand_in_both_languages(path):
+def test_a_core_says_the_same_in_both_languages(path):
     assert list(rules.speaks_chinese(read(path), path)) == []
 
 
@@ -83,12 +84,14 @@ def test_a_block_stands_below_its_english():
     assert any("not below" in found for found in rules.speaks_chinese(notebook, CORE))
 
 
-def test_the_questions_of_01_are_wanted():
-    path = FOLDER / "01_source_and_target_tasks.ipynb"
-    notebook = copy.deepcopy(read(path))
-    for cell in notebook.cells:
-        cell.source = cell.source.replace("中文：常见问题", "中文：问题")
-    assert list(rules.speaks_chinese(notebook, path))
+@pytest.mark.parametrize("number", rules.WANTED)
+def test_the_blocks_of_single_chapters_are_wanted(number):
+    path = path_of(number)
+    for name in rules.WANTED[number]:
+        notebook = copy.deepcopy(read(path))
+        for cell in notebook.cells:
+            cell.source = cell.source.replace(f"中文：{name}<", "中文：别的<")
+        assert list(rules.speaks_chinese(notebook, path)), name
 
 
 def test_a_chapter_that_waits_is_excused(monkeypatch):
