@@ -1,0 +1,113 @@
+"""An installation without a network: `make wheelhouse`, and the two lines that install from it."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+
+import pytest
+
+from tests.conftest import ROOT, run_offline
+from tests.unit.test_project import pins
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+TEACHING = (ROOT / "notebooks" / "TEACHING.md").read_text(encoding="utf-8")
+needs_make = pytest.mark.skipif(not shutil.which("make"), reason="there is no make")
+
+
+def planned(*arguments: str) -> str:
+    """What make would run, line breaks of the Makefile removed."""
+    command = ["make", "--dry-run", "--always-make", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    return re.sub(r"\\\n\s*", "", done.stdout)
+
+
+def extras(text: str) -> set[str]:
+    return set(re.search(r"'\.\[([\w,]+)\]'", text)[1].split(","))
+
+
+def filling(*arguments: str) -> str:
+    return next(
+        line for line in planned("wheelhouse", *arguments).splitlines() if "wheel-dir" in line
+    )
+
+
+@needs_make
+@pytest.mark.check
+def test_one_command_fills_the_folder():
+    line = filling()
+    assert " -m pip wheel " in line and "--wheel-dir wheelhouse" in line
+    assert "-c constraints.txt" in line and "--wheel-dir stick" in filling("WHEELS=stick")
+    assert extras(line) == set(PROJECT["optional-dependencies"]) - {"test"}
+    wanted = {
+        "pip",
+        "editables",
+        *(
+            re.match(r"\w+", r)[0]
+            for r in tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"][
+                "requires"
+            ]
+        ),
+    }
+    assert wanted <= set(line.split()), "an editable installation asks for these"
+
+
+@needs_make
+@pytest.mark.check
+def test_torch_and_torchvision_stay_a_pair():
+    """Both are pinned, in one call, from one index; nothing offers another build of one of them."""
+    assert {"torch", "torchvision"} <= pins().keys()
+    named = {re.match(r"[\w-]+", d)[0] for d in PROJECT["dependencies"]}
+    assert {"torch", "torchvision"} <= named
+    plan = planned("wheelhouse")
+    assert plan.count("pip wheel") == 1
+    assert not re.search(r"index-url|find-links(?! wheelhouse)|pip (wheel|download).*torch", plan)
+
+
+@needs_make
+@pytest.mark.check
+def test_offline_asks_no_index():
+    for target in ("setup", "lab", "check"):
+        installs = re.findall(r"-m pip install .*", planned(target, "OFFLINE=1", "WHEELS=stick"))
+        assert installs and all("--no-index --find-links stick " in line for line in installs)
+        assert "--no-index" not in planned(target)
+
+
+@pytest.mark.check
+def test_the_notes_give_the_two_lines_that_the_command_prints():
+    makefile = re.sub(r"\\\n\s*", "", (ROOT / "Makefile").read_text())
+    lines = re.search(r"```\n(python3 -m venv .venv)\n(.+--no-index.+)\n", TEACHING)
+    listed = re.search(r"^EXTRAS := (.+)$", makefile, re.M)[1]
+    printed = [line.strip() for line in re.findall(r'echo "  (.+?)"', makefile)]
+    printed = [p.replace("$(WHEELS)", "wheelhouse").replace("$(EXTRAS)", listed) for p in printed]
+    assert printed == list(lines.groups())
+    assert "wheelhouse/" in (ROOT / ".gitignore").read_text().splitlines()
+
+
+@needs_make
+@pytest.mark.slow
+def test_the_folder_is_enough_without_a_network(tmp_path):
+    """The real thing: about 3.2 GB of wheels, then an installation with the network cut off."""
+    copy, wheels = tmp_path / "course", tmp_path / "wheels"
+    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(copy)], check=True)
+    command = ["make", "wheelhouse", f"WHEELS={wheels}", f"PYTHON={sys.executable}"]
+    subprocess.run(command, cwd=copy, check=True)
+    names = {file.name.split("-")[0] for file in wheels.iterdir()}
+    assert {"torch", "torchvision", "medtl_utils", "pip", "hatchling", "editables"} <= names
+    assert all(file.suffix == ".whl" for file in wheels.iterdir())
+    shutil.rmtree(copy / ".venv")
+    script = (
+        f"cd {copy} && {sys.executable} -m venv .venv && .venv/bin/python -m pip install --quiet "
+        f"--no-index --find-links {wheels} --editable '.{extras_of_makefile()}' && "
+        ".venv/bin/python -m pip check && .venv/bin/python -c 'import torch, torchvision, medtl_utils; "
+        'print(medtl_utils.load_task("busi").name)\''
+    )
+    free = {"PIP_CONFIG_FILE": os.devnull, "PIP_FIND_LINKS": "", "PYTHONPATH": ""}
+    done = run_offline(["sh", "-c", script], **free)
+    assert done.returncode == 0 and done.stdout.endswith("busi\n"), done.stdout + done.stderr
+
+
+def extras_of_makefile() -> str:
+    return f"[{re.search(r'^EXTRAS := (.+)$', (ROOT / 'Makefile').read_text(), re.M)[1]}]"
