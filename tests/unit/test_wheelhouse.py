@@ -29,9 +29,8 @@ def extras(text: str) -> set[str]:
 
 
 def filling(*arguments: str) -> str:
-    return next(
-        line for line in planned("wheelhouse", *arguments).splitlines() if "wheel-dir" in line
-    )
+    lines = planned("wheelhouse", *arguments).splitlines()
+    return next(line for line in lines if "wheel-dir" in line)
 
 
 @needs_make
@@ -98,16 +97,14 @@ def test_the_folder_is_enough_without_a_network(tmp_path):
     assert {"torch", "torchvision", "medtl_utils", "pip", "hatchling", "editables"} <= names
     assert all(file.suffix == ".whl" for file in wheels.iterdir())
     shutil.rmtree(copy / ".venv")
-    script = (
-        f"cd {copy} && {sys.executable} -m venv .venv && .venv/bin/python -m pip install --quiet "
-        f"--no-index --find-links {wheels} --editable '.{extras_of_makefile()}' && "
-        ".venv/bin/python -m pip check && .venv/bin/python -c 'import torch, torchvision, medtl_utils; "
-        'print(medtl_utils.load_task("busi").name)\''
-    )
+    listed = re.search(r"^EXTRAS := (.+)$", (ROOT / "Makefile").read_text(), re.M)[1]
+    script = f"""set -e
+        cd {copy}
+        {sys.executable} -m venv .venv
+        .venv/bin/python -m pip install -q --no-index --find-links {wheels} --editable '.[{listed}]'
+        .venv/bin/python -m pip check
+        .venv/bin/python -c 'import torchvision, medtl_utils as m; print(m.load_task("busi").name)'
+    """
     free = {"PIP_CONFIG_FILE": os.devnull, "PIP_FIND_LINKS": "", "PYTHONPATH": ""}
     done = run_offline(["sh", "-c", script], **free)
     assert done.returncode == 0 and done.stdout.endswith("busi\n"), done.stdout + done.stderr
-
-
-def extras_of_makefile() -> str:
-    return f"[{re.search(r'^EXTRAS := (.+)$', (ROOT / 'Makefile').read_text(), re.M)[1]}]"
