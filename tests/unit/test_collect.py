@@ -125,10 +125,10 @@ ARITHMETIC = [("40 + 2 * 3", "solved"), ("round(np.exp(np.log(46.2)))", "solved"
 
 @pytest.mark.parametrize(("answer", "wanted"), ARITHMETIC)
 def test_arithmetic_is_read(answer, wanted, tmp_path):
-    assert result(tmp_path, "0.3", cell(stub("0.3", f"answer = {answer}")))[0] == wanted
-    taken = cell("def round(x): return 46\nnp = mine")
+    written = cell(stub("0.3", f"answer = {answer}"))
+    assert result(tmp_path, "0.3", written)[0] == wanted
     if "round" in answer:  # the name means something else now
-        written = cell(stub("0.3", f"answer = {answer}"))
+        taken = cell("def round(x): return 46\nnp = mine")
         assert result(tmp_path, "0.3", taken, written)[0] == "not judged"
 
 
