@@ -110,7 +110,7 @@ def too_large(path, root) -> list[str]:
 def code_files() -> list:
     folders = [ROOT / name for name in ("medtl_utils", "studies", "tests")]
     files = [path for folder in folders for path in sorted(folder.rglob("*.py"))]
-    return [*files, ROOT / "notebooks" / "execute.py"]
+    return [*files, *sorted((ROOT / "notebooks").glob("*.py"))]
 
 
 def test_no_function_file_or_line_is_too_long():
