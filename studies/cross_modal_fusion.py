@@ -42,7 +42,7 @@ class TwoBranches(nn.Module):
 
 
 def dropped(n: int, rng: torch.Generator) -> torch.Tensor:
-    """Which sides n images keep in one update, (n, 2): DROPPED lack the image, as many the table."""
+    """Which sides n images keep in an update, (n, 2): DROPPED lack the image, as many the table."""
     u = torch.rand(n, generator=rng)
     return torch.stack([u >= DROPPED, (u < DROPPED) | (u >= 2 * DROPPED)], 1).float()
 

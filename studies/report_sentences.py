@@ -159,7 +159,8 @@ def encode(sentences: list[str], length: int = 48) -> np.ndarray:
 PROMPTS = {
     "malignant": (
         "mass, irregular shape, spiculated margin, not parallel to the skin, hypoechoic, shadow",
-        "irregular in shape, lesion, angular margin, longer in depth than in width, dark, with halo",
+        "irregular in shape, lesion, angular margin, longer in depth than in width, dark, "
+        "with halo",
         "nodule, margin not circumscribed but spiculated, shape irregular, shadow and halo",
         "uneven shape, mass, cornered margin, axis not parallel to the skin, calcifications",
     ),
