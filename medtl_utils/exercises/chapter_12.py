@@ -156,7 +156,7 @@ EXERCISES = {
             "d": "d is right: recall without the gallery's size and the chance level says nothing.",
             "e": "e is wrong: a larger temperature changes the loss, not who is on which side.",
             "f": "f is right: the table of descriptors alone may be as good or better.",
-            "g": "g is wrong: shuffled pairs at chance show no leak of this kind, not a good model.",
+            "g": "g is wrong: shuffled pairs at chance exclude one leak; they show no good model.",
         },
     ),
 }

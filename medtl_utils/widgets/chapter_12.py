@@ -68,7 +68,7 @@ def _board(
     fig.suptitle("\n".join(lines), fontsize=11, fontweight="bold")
     each = ", ".join("true" if right[k] else "not true" for k in best)
     text = (
-        f"The {len(best)} images nearest to the sentence “{sentence}”, nearest first, by {training}. "
+        f"The {len(best)} images nearest to “{sentence}”, nearest first, by {training}. "
         f"The sentence is, image by image: {each}. It is true of {int(right.sum())} of "
         f"{len(right)} images, so by chance of {share * len(best):.1f} of {len(best)} shown."
     )
