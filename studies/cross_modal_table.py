@@ -6,7 +6,8 @@ import itertools
 
 import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegressionCV
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
 
 from medtl_utils import load_task
 from medtl_utils.data import Split
@@ -16,11 +17,11 @@ from medtl_utils.phantom_tables import DESCRIPTORS
 from studies.cross_modal import SEED, SIZE, data, features, gallery
 from studies.cross_modal_fusion import ARMS, GIVEN
 from studies.cross_modal_retrieval import hits_of, mirrored, retrieval, share, truths
-from studies.report_sentences import FACT_NAMES
+from studies.report_sentences import FACT_NAMES, PROMPTS
 from studies.tables import auc
 
 DRAWS, NUMBERS = range(10), (25, 100)
-PENALTIES = (0.001, 0.01, 0.1, 1.0)
+PENALTIES = [0.001, 0.01, 0.1, 1.0]
 # what the prompts of report_sentences claim: facts asserted, and facts denied
 PROMPT_CLAIMS = {
     "malignant": (
@@ -128,8 +129,9 @@ def zero_shot(arms: dict[str, list[dict]]) -> dict[str, list[dict]]:
 def probe(x, y, x_new) -> torch.Tensor:
     """Probabilities (N, 2); the penalty is chosen within the labelled images, in five folds."""
     mean, sd = x.mean(0), x.std(0) + 1e-6
-    how = {"cv": 5, "scoring": "neg_log_loss", "max_iter": 5000}
-    line = LogisticRegressionCV(Cs=PENALTIES, **how).fit((x - mean) / sd, y)
+    how = {"cv": 5, "scoring": "neg_log_loss"}
+    search = GridSearchCV(LogisticRegression(max_iter=5000), {"C": PENALTIES}, **how)
+    line = search.fit((x - mean) / sd, y)
     return torch.from_numpy(line.predict_proba((x_new - mean) / sd)).float()
 
 
@@ -252,6 +254,7 @@ def rows_of(results: list[tuple[dict, dict]]) -> dict:
     )
     return {
         "sizes": sizes,
+        "prompts": {name: list(texts) for name, texts in sorted(PROMPTS.items())},
         "temperature": [float(one["temperature"]) for one in arms["ultrasound"]],
         **zero_shot(arms),
         "retrieval": retrieval(arms),
