@@ -243,6 +243,16 @@ def tuned(results: list[tuple[dict, dict]]) -> list[dict]:
     return rows
 
 
+def runs(results: list[tuple[dict, dict]]) -> list[dict]:
+    """Zero-shot AUC of every training, on the simulated and on the real images."""
+    places = [place for place in judged().values() if len(place[2]) == len(data()[place[0]])]
+    return [
+        {**cell, "auc": [auc(by_prompt(found, name), split) for name, split, _ in places]}
+        for cell, found in results
+        if cell["part"] == "pair"
+    ]
+
+
 def rows_of(results: list[tuple[dict, dict]]) -> dict:
     arms: dict[str, list[dict]] = {}
     for cell, found in results:
@@ -262,4 +272,5 @@ def rows_of(results: list[tuple[dict, dict]]) -> dict:
         **few_shot(arms),
         **fusion(results),
         "tuned": tuned(results),
+        "runs": runs(results),
     }
