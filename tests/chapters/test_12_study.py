@@ -163,7 +163,7 @@ def test_a_missing_side_is_not_seen():
 
 # ---- the prose -----------------------------------------------------------------------------------
 
-INTERVAL = re.compile(r"[+−]?\d\.\d\d \([+−]?\d\.\d\d to [+−]?\d\.\d\d\)")
+INTERVAL = re.compile(r"[+−]?\d\.\d{2,3} \([+−]?\d\.\d{2,3} to [+−]?\d\.\d{2,3}\)")
 
 
 def printed(number: str) -> str:
