@@ -5,11 +5,12 @@
 Pairs: 2,400 simulated images of the task "phantom" with sentences written from their descriptors;
 no label of malignancy is read. Judged on 400 other simulated patients, and on all of folds 1 to 4
 of busi (fold 0 stays closed). Trunks are frozen: "ultrasound" (whose own training named these very
-descriptors), "imagenet_lite0" (real photographs), "random" (three networks). All arms
-make the same updates with the same batch. Controls: the sentences of other images; a bag of words
-in place of the order of words. Three seeds go on from the trunk
-"ultrasound", with all its layers or with it frozen, for the same further updates. The prompts are in report_sentences.PROMPTS; they were fixed before
-any result. Fusion: 300 labelled images, a short table of four descriptors; one side missing or not.
+descriptors), "imagenet_lite0" (real photographs), "random" (three networks). All arms make the same
+updates with the same batch. Controls: the sentences of other images; a bag of words in place of the
+order of words. Three seeds go on from the trunk "ultrasound", with all its layers or with it
+frozen, for the same further updates. The prompts are in report_sentences.PROMPTS; they were fixed
+before any result. Fusion: 300 labelled images, a short table of four descriptors; one side missing
+or not.
 """
 
 from __future__ import annotations
