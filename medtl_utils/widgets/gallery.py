@@ -115,6 +115,16 @@ from medtl_utils.widgets import adapter_dial
 table = json.loads((data_folder() / "results" / "unrelated_tasks.json").read_text())
 widget = adapter_dial(table, "busi")
 """,
+    "retrieval_board": """\
+import numpy as np
+from medtl_utils import load_task
+from medtl_utils.widgets import retrieval_board
+
+split, rng = load_task("phantom", n_train=25).train, np.random.default_rng(0)
+right = rng.random((3, len(split))) < 0.3
+cosines = {"true pairs": right + 0.9 * rng.random(right.shape), "shuffled": rng.random(right.shape)}
+widget = retrieval_board(split, ["round mass", "oval lesion, no halo", "shadow"], cosines, right)
+""",
     "frame_explorer": """\
 from medtl_utils.datasets import fsdd
 from medtl_utils.widgets import frame_explorer
