@@ -27,6 +27,7 @@ from medtl_utils import load_task, phantom, predict, replace_head, source_model
 from medtl_utils.data import Split
 from medtl_utils.datasets import busi
 from medtl_utils.grouping import fold_rows
+from medtl_utils.paths import data_folder
 from studies.runner import Study, main
 from studies.small_models_plan import SENSITIVITY
 from studies.small_networks import int8_answers, pruned, trained
@@ -152,6 +153,7 @@ STUDY = Study(
     recipe=f"original: {UPDATES} updates of {BATCH} images, rate {RATE}; pruned: {MORE} more; all "
     f"layers, BatchNorm's statistics held, {SIZE} px; int8 by ONNX Runtime",
     seeds=DRAWS,
+    archive=data_folder() / "results" / "small_models.npz",
     code=(
         *(f"medtl_utils.{k}" for k in ("training", "models", "grouping", "phantom")),
         "studies.small_networks",

@@ -89,7 +89,9 @@ def torchao_int8(model: torch.nn.Module, images: torch.Tensor, size: int):
     quantizer.set_global(x86.get_default_x86_inductor_quantization_config())
     batches = [model.normalisation(x) for x in images.split(size)]
     with torch.no_grad():
-        prepared = prepare_pt2e(torch.export.export(model, (batches[0],)).module(), quantizer)
+        prepared = prepare_pt2e(
+            torch.export.export(model, (batches[0],), strict=True).module(), quantizer
+        )
         for x in batches[: max(1, 64 // size)]:
             prepared(x)
         compiled = torch.compile(convert_pt2e(prepared))

@@ -115,6 +115,12 @@ from medtl_utils.widgets import adapter_dial
 table = json.loads((data_folder() / "results" / "unrelated_tasks.json").read_text())
 widget = adapter_dial(table, "busi")
 """,
+    "rounding_dial": """\
+from medtl_utils import source_model
+from medtl_utils.widgets import rounding_dial
+
+widget = rounding_dial(source_model("ultrasound"))
+""",
     "frame_explorer": """\
 from medtl_utils.datasets import fsdd
 from medtl_utils.widgets import frame_explorer

@@ -1,0 +1,97 @@
+"""The table of notebook 10: margins fixed beforehand, words that follow, prose that quotes it."""
+
+import copy
+import json
+
+import numpy as np
+import pytest
+from scipy import special
+
+from studies import small_models as study
+from studies import small_models_plan as plan
+from studies import small_models_stats as stats
+from tests.chapters.notebook_code import prose
+from tests.conftest import ROOT
+
+RESULTS = ROOT / "data" / "results"
+TABLE = json.loads((RESULTS / "small_models.json").read_text(encoding="utf-8"))
+SPEED = json.loads((RESULTS / "small_models_speed.json").read_text(encoding="utf-8"))
+
+
+def table_follows(table: dict) -> bool:
+    """Differences are those of the levels; words follow from interval and margin."""
+    level = {(r["data"], r["variant"]): r for r in table["levels"]}
+    checks = [table["margins"] == plan.MARGINS, table["primary"] == plan.PRIMARY]
+    checks += [table["test"]["images"] >= plan.TEST_IMAGES]
+    for r in table["tests"]:
+        small, whole = (level[r["data"], k][r["metric"]] for k in (r["variant"], study.ORIGINAL))
+        checks.append(abs(r["value"] - (small["value"] - whole["value"])) < 3e-4)
+        checks.append(r["low"] <= r["value"] <= r["high"])
+        if r["margin"]:
+            checks.append(r["margin"] == plan.MARGINS[r["data"]][r["metric"]])
+            checks.append(r["verdict"] == plan.verdict(r["low"], r["high"], r["margin"]))
+    return all(checks) and len(checks) > 100
+
+
+def test_the_table_follows_from_its_levels_and_margins():
+    assert table_follows(TABLE)
+    for key, what in (("value", 0.01), ("low", -0.1), ("margin", 0.2), ("verdict", "better")):
+        wrong = copy.deepcopy(TABLE)
+        row = next(r for r in wrong["tests"] if r["verdict"] == plan.NON_INFERIOR)
+        row[key] = row[key] + what if isinstance(what, float) else what
+        assert not table_follows(wrong)
+
+
+def test_moved_probabilities_keep_order_and_decisions():
+    rng = np.random.default_rng(0)
+    p, limit = rng.random(500).astype(np.float32), 0.23
+    p[0] = limit = float(p[1])
+    q = stats.two_columns(p, limit)[:, 1].numpy()
+    assert np.array_equal(q >= 0.5, p >= limit) and (np.diff(q[np.argsort(p)]) >= 0).all()
+
+
+def slope_is_right(slope) -> bool:
+    """Labels drawn from probabilities whose log-odds were doubled: a slope of one half."""
+    rng = np.random.default_rng(1)
+    z = rng.normal(size=40_000)
+    y = (rng.random(len(z)) < special.expit(z)).astype(int)
+    return abs(slope(special.expit(2 * z), y) - 0.5) < 0.03
+
+
+def test_slope_of_overconfident_answers():
+    assert slope_is_right(stats.slope)
+    assert not slope_is_right(lambda p, y: 2 * stats.slope(p, y))
+
+
+def point_is_right(operating_point) -> bool:
+    p, labels = np.arange(20) / 20, np.arange(20) % 2
+    limit = operating_point(p, labels)
+    found = (p[labels == 1] >= limit).mean()
+    higher = (p[labels == 1] > limit).mean()
+    return found >= plan.SENSITIVITY > higher
+
+
+def test_the_operating_point_is_the_highest_that_finds_enough():
+    assert point_is_right(study.operating_point)
+    assert not point_is_right(lambda p, labels: 0.0)
+    assert not point_is_right(lambda p, labels: float(np.quantile(p, 0.9)))
+
+
+@pytest.mark.slow
+def test_the_table_comes_again_from_the_kept_answers():
+    kept = study.STUDY.archive
+    assert kept.is_file()
+    from studies.runner import kept as cells
+
+    again = stats.rows_of(cells(study.STUDY))
+    for row, known in zip(again["tests"], TABLE["tests"]):
+        assert abs(row["value"] - known["value"]) < 2e-4 and row["verdict"] == known["verdict"]
+
+
+QUOTED = []
+
+
+def test_the_prose_quotes_the_tables():
+    text = prose("10").replace("−", "-")
+    for sentence in QUOTED:
+        assert sentence in text
