@@ -1,7 +1,8 @@
 """The rows of data/results/small_models.json: levels, non-inferiority tests, pairs, subgroups.
 
 phantom: five networks a variant, one set of test patients; intervals cross patients and trainings
-(medtl_utils.compare). busi: one network a fold, each with its own images; t over four folds.
+(medtl_utils.compare). busi: one network a fold, each with its own images; t over four folds. For
+shares (sensitivity, specificity) see `wider`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from scipy import special
+from scipy import special, stats
 from sklearn.linear_model import LogisticRegression
 
 from medtl_utils.evaluation import compare, mean_over_seeds
@@ -47,6 +48,23 @@ def slope(p: np.ndarray, labels: np.ndarray) -> float:
     return float(LogisticRegression(C=np.inf, tol=1e-8, max_iter=1000).fit(z, labels).coef_[0, 0])
 
 
+def wider(found: dict, gained: int, lost: int, n: int) -> dict:
+    """The interval over folds, or that over images where it is wider.
+
+    Four folds may agree by accident, as where nothing changed at all; then t knows nothing. Over
+    images: exact ends (Clopper-Pearson) of the shares gained and lost.
+    """
+    (g, gained_ends), (k, lost_ends) = (
+        (m / n, stats.binomtest(m, n).proportion_ci(0.95, method="exact")) for m in (gained, lost)
+    )
+    low, high = gained_ends.low - lost_ends.high, gained_ends.high - lost_ends.low
+    middle = found["value"] - (g - k)  # folds weigh alike, images do not
+    return found | {
+        "low": min(found["low"], low + middle),
+        "high": max(found["high"], high + middle),
+    }
+
+
 class Found:
     """All answers for one data set: `scores` [variant][draw] (N, 2), at limit 0.5."""
 
@@ -79,7 +97,8 @@ class Found:
     def difference(self, a: str, b: str, metric: str, rows=None) -> dict:
         """Paired, a - b; `rows`: of some of the test images (phantom)."""
         if self.data == "busi":
-            return over_seeds(self.values(a, metric) - self.values(b, metric))
+            found = over_seeds(self.values(a, metric) - self.values(b, metric))
+            return found if metric == "auc" else wider(found, *self.flips(a, b, metric))
         test = self.tests[0]
         if rows is not None:
             test = replace(test[rows], name="subgroup")
@@ -87,6 +106,15 @@ class Found:
         sides = ([p[rows] for p in self.scores[name]] for name in (a, b))
         found = compare(*sides, test, metric)
         return {"value": found["difference"], "low": found["low"], "high": found["high"]}
+
+    def flips(self, a: str, b: str, metric: str) -> tuple[int, int, int]:
+        """Over all folds: images that a decides rightly and b not, the reverse, and all images."""
+        label, counts = int(metric == "sensitivity"), np.zeros(3, int)
+        for p, q, test in zip(self.scores[a], self.scores[b], self.tests):
+            mine = test.labels.numpy() == label
+            x, y = ((s[:, 1].numpy() >= 0.5)[mine] == label for s in (p, q))
+            counts += [(x & ~y).sum(), (y & ~x).sum(), mine.sum()]
+        return tuple(counts.tolist())
 
     def slope(self, name: str) -> dict:
         labels = [test.labels.numpy() for test in self.tests]
@@ -144,7 +172,8 @@ def rows_of(results: list[tuple[dict, dict]]) -> dict:
         "margins": MARGINS,
         "primary": PRIMARY,
         "operating point": SENSITIVITY,
-        "interval": "95 %, paired; phantom: patients and trainings crossed; busi: t over 4 folds",
+        "interval": "95 %, paired; phantom: patients and trainings crossed; busi: t over 4 folds, "
+        "for shares the wider of this and an exact one over images",
         "test": {"images": len(test), "patients": len(np.unique(test.patients))},
         "levels": levels,
         "tests": tests,

@@ -63,6 +63,17 @@ def test_slope_of_overconfident_answers():
     assert not slope_is_right(lambda p, y: 2 * stats.slope(p, y))
 
 
+def test_no_change_among_few_cancers_is_no_proof():
+    """0 of 30 lost: up to 11.6 % may be lost (exact, one side 97.5 %); t over folds says 0."""
+    same = {"value": 0.0, "low": 0.0, "high": 0.0}
+    got = stats.wider(same, 0, 0, 30)
+    assert abs(got["low"] + 0.1157) < 1e-3 and abs(got["high"] - 0.1157) < 1e-3
+    assert plan.verdict(got["low"], got["high"], 0.03) == plan.INCONCLUSIVE
+    assert plan.verdict(same["low"], same["high"], 0.03) == plan.NON_INFERIOR  # what t would say
+    wide = {"value": 0.0, "low": -0.5, "high": 0.5}
+    assert stats.wider(wide, 1, 1, 30) == wide
+
+
 def point_is_right(operating_point) -> bool:
     p, labels = np.arange(20) / 20, np.arange(20) % 2
     limit = operating_point(p, labels)
