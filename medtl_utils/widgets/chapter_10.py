@@ -8,9 +8,8 @@ import torch
 from torch import nn
 
 from ..plots import BLUE, GREY, ORANGE
-from .pattern import choice, explore
+from .pattern import choice, explore, slider
 
-BITS = [8, 7, 6, 5, 4, 3, 2]
 SCALES = ["the whole layer", "each channel"]
 SHOWN = 1500  # weights in the picture
 
@@ -46,7 +45,7 @@ def rounding_dial(model: nn.Module, layers: list[str] | None = None) -> ipw.VBox
 
     return explore(
         draw,
-        bits=choice("bits", BITS),
+        bits=slider("bits", 2, 8, 4),
         layer=choice("layer", list(layers)),
         scale=choice("one scale for", SCALES),
     )

@@ -99,10 +99,75 @@ def test_the_table_comes_again_from_the_kept_answers():
         assert abs(row["value"] - known["value"]) < 2e-4 and row["verdict"] == known["verdict"]
 
 
-QUOTED = []
+def ends(row: dict, form: str = "{:+z.3f}") -> str:
+    return "{} ({} to {})".format(*(form.format(row[k]) for k in ("value", "low", "high")))
+
+
+def quotes(table: dict, speed: dict) -> list[str]:
+    """What the prose must say, as the tables have it."""
+    test = {(r["data"], r["variant"], r["metric"]): r for r in table["tests"]}
+    level = {(r["data"], r["variant"]): r for r in table["levels"]}
+    pair = {(r["data"], r["a"], r["b"]): r for r in table["pairs"]}
+    row, whole = {r["variant"]: r for r in speed["rows"]}, speed["rows"][0]["mb"]
+    first, wide = test["phantom", plan.PRIMARY, "auc"], level["phantom", "pruned 70 %"]
+    slim = test["phantom", "pruned 70 %", "auc"]
+    said = [
+        f"changes the AUC on the phantom by {ends(first)}: *{first['verdict']}*",
+        f"it is *{slim['verdict']}* in AUC, {ends(slim)}",
+        f"sensitivity {ends(test['phantom', study.INT8, 'sensitivity'])}",
+        f"It changes {100 * level['phantom', study.INT8]['changed']:.1f} % of the decisions",
+        ends(test["phantom", "pruned 70 %", "sensitivity"], "{:+z.2f}"),
+        f"falls from {level['phantom', study.ORIGINAL]['specificity']['value']:.2f} to "
+        f"{wide['specificity']['value']:.2f}",
+        f"int8 alone is {whole / row['int8']['mb']:.1f} times smaller",
+        f"and {row['int8']['faster_1']:.1f} times faster, but only",
+    ]
+    for data in study.DRAWS:
+        said.append(ends(pair[data, study.MORE_IMAGES, "pruned 70 %"]))
+    small = row[plan.PRIMARY]
+    said.append(f"{whole / small['mb']:.1f} times smaller, {small['faster_1']:.1f} times faster")
+    return said
+
+
+def prose_is_true(table: dict, speed: dict) -> bool:
+    text = prose("10").replace("−", "-")
+    return all(sentence in text for sentence in quotes(table, speed))
 
 
 def test_the_prose_quotes_the_tables():
-    text = prose("10").replace("−", "-")
-    for sentence in QUOTED:
-        assert sentence in text
+    assert prose_is_true(TABLE, SPEED)
+    for place in ("tests", "levels", "pairs"):
+        wrong = copy.deepcopy(TABLE)
+        for row in wrong[place]:
+            for part in (row, *row.values()):
+                if isinstance(part, dict) and "value" in part:
+                    part["value"] += 0.02
+            row["changed"] = row.get("changed", 0) + 0.02
+        assert not prose_is_true(wrong, SPEED)
+
+
+def claims_hold(table: dict) -> bool:
+    """What the prose says without a number: who is non-inferior, and what stays undecided."""
+    word = {(r["data"], r["variant"], r["metric"]): r["verdict"] for r in table["tests"]}
+    others = {k: v for k, v in word.items() if k[0] == "busi" and k[1] != study.INT8 and v}
+    int8 = [word[data, study.INT8, m] for data in study.DRAWS for m in ("auc", "sensitivity")]
+    alone = [k[1] for k, v in word.items() if k[2] == "auc" and v == plan.NON_INFERIOR]
+    gaps = [r for r in table["pairs"] if r["a"] == study.MORE_IMAGES and r["b"] == "pruned 70 %"]
+    below = [r["auc"]["value"] < 0 for r in table["subgroups"]]
+    clear = [r[m] for r in table["subgroups"] for m in ("auc", "sensitivity")]
+    return (
+        set(int8) == {plan.NON_INFERIOR}
+        and set(alone) == {study.INT8}
+        and set(others.values()) == {plan.INCONCLUSIVE}
+        and all(r["low"] < 0 < r["high"] for r in gaps)
+        and len(below) == 9
+        and all(below)
+        and sum(not r["low"] < 0 < r["high"] for r in clear) == 2
+    )
+
+
+def test_what_the_prose_claims_holds_in_the_table():
+    assert claims_hold(TABLE)
+    wrong = copy.deepcopy(TABLE)
+    wrong["tests"][-3]["verdict"] = plan.NON_INFERIOR
+    assert not claims_hold(wrong)

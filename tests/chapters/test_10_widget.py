@@ -20,9 +20,9 @@ def dial_is_right(model) -> bool:
     layers = ["conv1", "layer2.0.conv1"]
     box = widgets.rounding_dial(model, layers)
     bits, layer, scale = box.children[:3]
-    for b, row, by_channel in ((0, 0, 0), (4, 1, 0), (4, 1, 1), (6, 0, 1)):
+    for b, row, by_channel in ((8, 0, 0), (4, 1, 0), (4, 1, 1), (2, 0, 1)):
         bits.value, layer.value, scale.value = b, row, by_channel
-        w, top = model.get_submodule(layers[row]).weight.detach(), 2 ** (chapter_10.BITS[b] - 1) - 1
+        w, top = model.get_submodule(layers[row]).weight.detach(), 2 ** (b - 1) - 1
         zeros = torch.zeros(len(w), dtype=torch.int32)
         if by_channel:
             step = w.abs().amax((1, 2, 3)) / top
