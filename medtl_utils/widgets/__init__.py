@@ -14,6 +14,7 @@ from .chapter_06 import threshold_explorer
 from .chapter_07 import explanation_viewer
 from .chapter_08 import augmentation_bench
 from .chapter_09 import adapter_dial
+from .chapter_10 import rounding_dial
 from .chapter_12 import retrieval_board
 from .chapter_15 import ecg_explorer
 from .chapter_15b import frame_explorer
@@ -41,6 +42,7 @@ __all__ = [
     "probability_shift",
     "pull_to_source",
     "retrieval_board",
+    "rounding_dial",
     "slider",
     "threshold_explorer",
     "transfer_against_n",

@@ -125,6 +125,12 @@ right = rng.random((3, len(split))) < 0.3
 cosines = {"true pairs": right + 0.9 * rng.random(right.shape), "shuffled": rng.random(right.shape)}
 widget = retrieval_board(split, ["round mass", "oval lesion, no halo", "shadow"], cosines, right)
 """,
+    "rounding_dial": """\
+from medtl_utils import source_model
+from medtl_utils.widgets import rounding_dial
+
+widget = rounding_dial(source_model("ultrasound"))
+""",
     "frame_explorer": """\
 from medtl_utils.datasets import fsdd
 from medtl_utils.widgets import frame_explorer
