@@ -14,6 +14,7 @@ from .chapter_06 import threshold_explorer
 from .chapter_07 import explanation_viewer
 from .chapter_08 import augmentation_bench
 from .chapter_09 import adapter_dial
+from .chapter_14 import scanner_dial
 from .chapter_15 import ecg_explorer
 from .chapter_15b import frame_explorer
 from .chapter_15c import pull_to_source
@@ -39,6 +40,7 @@ __all__ = [
     "loss_curves",
     "probability_shift",
     "pull_to_source",
+    "scanner_dial",
     "slider",
     "threshold_explorer",
     "transfer_against_n",
