@@ -9,7 +9,7 @@ and another training each. The network without a scanner left out is also tested
 4 (fold 0 stays closed). "real": 240 images of three folds of busi learn, 80 others choose; tested
 on the fourth fold and on 100 simulated patients, all scanners.
 
-Every training: 30 updates of 24 images, as many of each scanner. Each arm has two settings; ERM's
+Every training: 20 updates of 24 images, as many of each scanner. Each arm has two settings; ERM's
 rate is chosen first and the other arms keep it. "chosen" is the setting with the best AUC on the
 patients that choose; "best on test" is what a choice on the test images would have taken. AdaBN
 takes ERM's chosen network and unlabelled images of the target, of other patients (busi: other
@@ -31,11 +31,11 @@ from medtl_utils import phantom
 from medtl_utils.phantom_render import TEXTURES, render
 from medtl_utils.phantom_tables import TARGET_SCANNERS, Scanner
 from studies import small_data
-from studies.domain_methods import Net, adapted, features, log_odds, trained
+from studies.domain_methods import BATCH, UPDATES, Net, adapted, features, log_odds, trained
 from studies.domain_rows import table
 from studies.runner import Study, main
 
-SIZE, VIEWS = 48, 2
+SIZE, VIEWS = 32, 2
 PEOPLE = {"train": 120, "val": 40, "test": 100}
 SEEDS, FOLDS = range(5), (1, 2, 3, 4)
 LEFT_OUT = (*TARGET_SCANNERS, "none")
@@ -168,9 +168,7 @@ def scanner_cell(left: str, seed: int) -> dict:
     scanners = tuple(s for s in TARGET_SCANNERS if s != left)
     train, val = (shared_out(people[k], scanners) for k in ("train", "val"))
     test = people["test"]
-    tests = {s: test[s] for s in TARGET_SCANNERS if left in (s, "none")}
-    if left == "none":
-        tests |= {"D": test["D"], "busi": busi_images()}
+    tests = {left: test[left]} if left != "none" else {"D": test["D"], "busi": busi_images()}
     flat, net = all_arms(train, val, tests, STRENGTHS, seed)
     for scanner in sorted(set(TARGET_SCANNERS) - set(tests)):  # the seen ones, for ERM alone
         flat[f"ERM, seen/{scanner}"] = log_odds(net, test[scanner]).numpy()[None]
@@ -237,7 +235,7 @@ STUDY = Study(
     cells=CELLS,
     run=run,
     table=table,
-    recipe=f"ResNet-18 without its last block, 30 updates of 24 images, {SIZE} px",
+    recipe=f"ResNet-18 without its last block, {UPDATES} updates of {BATCH} images, {SIZE} px",
     seeds={"scanner": SEEDS, "real": FOLDS},
     about={
         "rates": RATES,

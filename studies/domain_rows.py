@@ -101,7 +101,7 @@ def gaps(cells: Cells) -> list[dict]:
     away, same, others = [], [], []
     for s in THREE:
         away.append(cells.values(s, "ERM"))
-        same.append([of_cell(cells.scanner["none", k], "ERM", (s,)) for k in cells.seeds])
+        same.append([of_cell(cells.scanner["none", k], "ERM, seen", (s,)) for k in cells.seeds])
         others.append(
             [
                 of_cell(cells.scanner[s, k], "ERM, seen", [o for o in THREE if o != s])
@@ -117,7 +117,7 @@ def gaps(cells: Cells) -> list[dict]:
             {"scanner": "mean of A, B, C", "against": against}
             | over_seeds(np.mean(np.subtract(away, them), 0))
         )
-    far = np.mean([[of_cell(cells.scanner["none", k], "ERM", (s,)) for k in cells.seeds]
+    far = np.mean([[of_cell(cells.scanner["none", k], "ERM, seen", (s,)) for k in cells.seeds]
                    for s in THREE], 0)  # fmt: skip
     rows.append(
         {"scanner": "D", "against": "the scanners seen"}
@@ -138,7 +138,7 @@ def real_gaps(cells: Cells) -> list[dict]:
         away.append(np.mean(each))
         home.append(of_cell(cells.real[f], "ERM", ("busi",)))
     phantom = cells.values("phantom", "ERM")
-    own = [of_cell(cells.scanner["none", f], "ERM", THREE) for f in fold]
+    own = [of_cell(cells.scanner["none", f], "ERM, seen", THREE) for f in fold]
     pairs = (("busi", away, home), ("phantom", phantom, own))
     return [
         {"tested on": name, "away": np.mean(a), "home": np.mean(b)} | over_seeds(np.subtract(a, b))
