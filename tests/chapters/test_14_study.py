@@ -132,7 +132,7 @@ def test_busis_test_fold_stays_closed():
 
 
 def words_of(row: dict) -> str:
-    return "{value:+z.2f} ({low:+z.2f} to {high:+z.2f})".format_map(row).replace("-", "−")
+    return "{value:+z.3f} ({low:+z.3f} to {high:+z.3f})".format_map(row).replace("-", "−")
 
 
 def pick(kind: str, **what) -> dict:
@@ -159,7 +159,7 @@ def test_the_prose_says_what_the_table_says():
 
 def verdicts(table: dict) -> dict[str, int]:
     """How many cells of the map helped, harmed, or cannot say."""
-    shown = [r for r in table["gains"] if r["arm"] != "greys" and r["target"] != MEAN]
+    shown = [r for r in table["gains"] if r["target"] != MEAN]
     helped, harmed = (sum(r["low"] > 0 for r in shown), sum(r["high"] < 0 for r in shown))
     return {"cells": len(shown), "helped": helped, "harmed": harmed}
 
