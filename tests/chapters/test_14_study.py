@@ -143,8 +143,12 @@ def pick(kind: str, **what) -> dict:
 def told() -> list[str]:
     """What the core quotes of the table."""
     said = [
-        words_of(pick("gaps", scanner=MEAN, against=against))
-        for against in ("seen in training", "the scanners seen")
+        words_of(pick("gaps", scanner=s, against=against))
+        for s, against in (
+            (MEAN, "seen in training"),
+            ("C", "seen in training"),
+            ("C", "the scanners seen"),
+        )
     ]
     said.append(words_of(pick("gaps", scanner="D", against="the scanners seen")))
     said += [words_of(row) for row in TABLE["real"]]
