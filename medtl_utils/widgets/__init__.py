@@ -16,6 +16,7 @@ from .chapter_08 import augmentation_bench
 from .chapter_09 import adapter_dial
 from .chapter_10 import rounding_dial
 from .chapter_12 import retrieval_board
+from .chapter_14 import scanner_dial
 from .chapter_15 import ecg_explorer
 from .chapter_15b import frame_explorer
 from .chapter_15c import pull_to_source
@@ -43,6 +44,7 @@ __all__ = [
     "pull_to_source",
     "retrieval_board",
     "rounding_dial",
+    "scanner_dial",
     "slider",
     "threshold_explorer",
     "transfer_against_n",

@@ -131,6 +131,15 @@ from medtl_utils.widgets import rounding_dial
 
 widget = rounding_dial(source_model("ultrasound"))
 """,
+    "scanner_dial": """\
+import torch
+from medtl_utils import replace_head, source_model
+from medtl_utils.widgets import scanner_dial
+
+torch.manual_seed(0)
+models = {name: replace_head(source_model("ultrasound"), 2) for name in ("one", "other")}
+widget = scanner_dial(models, lesions=3, size=32)
+""",
     "frame_explorer": """\
 from medtl_utils.datasets import fsdd
 from medtl_utils.widgets import frame_explorer

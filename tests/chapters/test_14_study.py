@@ -1,0 +1,187 @@
+"""The table of notebook 14: it follows from its runs, choices are honest, the prose quotes it."""
+
+import copy
+import json
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from studies import domain_generalization as study
+from studies import domain_methods as methods
+from studies import domain_rows as rows
+from tests.chapters.notebook_code import prose
+from tests.conftest import ROOT
+
+TABLE = json.loads((ROOT / "data/results/domain_generalization.json").read_text(encoding="utf-8"))
+MEAN = "mean of A, B, C"
+
+
+def follows(row: dict, values) -> bool:
+    ends = stats.ttest_1samp(values, 0).confidence_interval()
+    want = [np.mean(values), ends.low, ends.high]
+    return bool(np.allclose([row[k] for k in ("value", "low", "high")], want, atol=3e-4))
+
+
+def table_follows(table: dict) -> bool:
+    """Gains over ERM, paired by seed or fold; busi's intervals hold the images, too."""
+    runs = {(r["target"], r["arm"], r["how"]): np.array(r["auc"]) for r in table["runs"]}
+    checks = []
+    for row in table["gains"]:
+        chosen = [runs[row["target"], arm, "chosen"] for arm in (row["arm"], "ERM")]
+        gap = chosen[0] - chosen[1]
+        if row["target"] == "busi":
+            checks.append(abs(row["value"] - gap.mean()) < 3e-4)
+        else:
+            checks.append(follows(row, gap))
+        checks.append(len(gap) == (4 if row["target"] == "phantom" else 5))
+    for row in table["choices"]:
+        best, honest = (runs[row["target"], row["arm"], h] for h in ("best on test", "chosen"))
+        checks.append(follows(row["pretended"], best - honest) or not (best - honest).any())
+        checks.append(bool((best >= honest).all()))
+    return all(checks) and len(checks) > 100
+
+
+def test_the_summary_follows_from_the_runs():
+    assert table_follows(TABLE)
+    for key, change in (("gains", "value"), ("gains", "value")):
+        wrong = copy.deepcopy(TABLE)
+        wrong[key][-1][change] += 0.01
+        assert not table_follows(wrong)
+    wrong = copy.deepcopy(TABLE)
+    wrong["runs"][4]["auc"][0] += 0.1
+    assert not table_follows(wrong)
+
+
+# ---- choices -------------------------------------------------------------------------------------
+
+
+def cell() -> dict:
+    """Setting 0 is best where one may choose, setting 1 on the test."""
+    labels = np.array([0, 0, 1, 1])
+    scores = np.array([[0.1, 0.9, 0.2, 0.8], [0.1, 0.2, 0.8, 0.9]])
+    return {"CORAL/val": np.array([0.8, 0.7]), "CORAL/C": scores, "labels": labels}
+
+
+def chooses_on_training_domains(at) -> bool:
+    found = cell()
+    honest, best = at(found, "CORAL", "C"), at(found, "CORAL", "C", "best on test")
+    return np.array_equal(honest, found["CORAL/C"][0]) and np.array_equal(best, found["CORAL/C"][1])
+
+
+def test_settings_are_chosen_on_training_domains():
+    assert chooses_on_training_domains(rows.at)
+    peeks = lambda found, arm, test, how="": rows.at(found, arm, test, "best on test")
+    assert not chooses_on_training_domains(peeks)
+
+
+# ---- patients ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def few(monkeypatch):
+    monkeypatch.setattr(study, "PEOPLE", {"train": 12, "val": 6, "test": 6})
+    monkeypatch.setattr(study, "SIZE", 24)
+    study.patients.cache_clear()
+    yield study.patients(1)
+    study.patients.cache_clear()
+
+
+def shared_fairly(shared_out, people) -> bool:
+    """Each woman at one machine, as many at each, with the image that this machine makes of her."""
+    part = people["train"]
+    got = shared_out(part, ("A", "C"))
+    where = got["domains"].numpy()
+    one = all(len(set(where[part["who"] == w])) == 1 for w in set(part["who"]))
+    shown = [torch.equal(got["images"][k], part["AC"[w]][k]) for k, w in enumerate(where)]
+    return one and all(shown) and (where == 0).sum() == (where == 1).sum()
+
+
+def test_each_woman_is_examined_with_one_machine(few):
+    assert shared_fairly(study.shared_out, few)
+
+    def by_image(part, scanners):
+        right = study.shared_out(part, scanners)
+        return right | {"domains": torch.arange(len(part["who"])) % len(scanners)}
+
+    assert not shared_fairly(by_image, few)
+
+
+def test_no_image_is_in_two_parts(few):
+    names = [{image.numpy().tobytes() for s in "ABCD" for image in few[part][s]}
+             for part in ("train", "val", "test")]  # fmt: skip
+    assert not names[0] & names[1] and not names[0] & names[2] and not names[1] & names[2]
+    assert len(names[0]) == 4 * 24  # and machines make different images
+
+
+@pytest.mark.parametrize("n_domains", [1, 2, 3])
+def test_batches_are_balanced(n_domains):
+    domains = torch.arange(90) % n_domains
+    made = methods.batches(domains, 3)
+    assert len(made) == methods.UPDATES and {len(b) for b in made} == {methods.BATCH}
+    for rows_of in made:
+        assert domains[rows_of].bincount().tolist() == [methods.BATCH // n_domains] * n_domains
+
+
+def test_busis_test_fold_stays_closed():
+    assert set(study.small_data.real()[1].tolist()) == set(study.FOLDS) == {1, 2, 3, 4}
+
+
+# ---- the prose -----------------------------------------------------------------------------------
+
+
+def words_of(row: dict) -> str:
+    return "{value:+z.3f} ({low:+z.3f} to {high:+z.3f})".format_map(row).replace("-", "−")
+
+
+def pick(kind: str, **what) -> dict:
+    (row,) = (r for r in TABLE[kind] if what.items() <= r.items())
+    return row
+
+
+def told() -> list[str]:
+    """What the core quotes of the table."""
+    said = [
+        words_of(pick("gaps", scanner=s, against=against))
+        for s, against in (
+            (MEAN, "seen in training"),
+            ("C", "seen in training"),
+            ("C", "the scanners seen"),
+        )
+    ]
+    said.append(words_of(pick("gaps", scanner="D", against="the scanners seen")))
+    said += [words_of(row) for row in TABLE["real"]]
+    return said + [words_of(pick("risks", arm=f"AdaBN, {k}")["risk - ERM"])
+                   for k in ("all", "benign", "malignant")]  # fmt: skip
+
+
+def test_the_prose_says_what_the_table_says():
+    text = prose("14")
+    assert [words for words in told() if words not in text] == []
+
+
+def verdicts(table: dict) -> dict[str, int]:
+    """How many cells of the map helped, harmed, or cannot say."""
+    shown = [r for r in table["gains"] if r["target"] != MEAN]
+    helped, harmed = (sum(r["low"] > 0 for r in shown), sum(r["high"] < 0 for r in shown))
+    return {"cells": len(shown), "helped": helped, "harmed": harmed}
+
+
+def test_the_prose_counts_the_map():
+    count = verdicts(TABLE)
+    words = f"{count['helped']} helped, {count['harmed']} harmed"
+    assert words in prose("14") and f"{count['cells']} comparisons" in prose("14")
+    moved = copy.deepcopy(TABLE)
+    moved["gains"] = [r | {k: r[k] + 0.5 for k in ("low", "high")} for r in moved["gains"]]
+    assert verdicts(moved)["helped"] == count["cells"] != count["helped"]
+
+
+@pytest.mark.slow
+def test_a_cell_is_reproduced():
+    found = study.run("scanner", "A", 0)
+    kept = next(
+        r["auc"][0] for r in TABLE["runs"]
+        if (r["target"], r["arm"], r["how"]) == ("A", "ERM", "chosen")
+    )  # fmt: skip
+    assert abs(rows.of_cell(found, "ERM", ("A",)) - kept) < 0.02
