@@ -1,0 +1,179 @@
+"""When does it pay to train on tasks? Prototypes, MAML, a joint network; probe and fine-tuning.
+
+    python -m studies.meta_learning
+
+Tasks: `studies.few_shot`. Three times a group of descriptors is held out whole. A learner trains on
+the other questions on scanners A and B. `near`: the same questions on scanner C, other patients.
+`far`: the questions held out, on all scanners; over the three groups these are all 75 tasks.
+Learners stand on a frozen source. "ultrasound" was trained on these very descriptors, in another
+simulator set-up; so "imagenet_lite0" and "random" stand beside it. All learners have the same tasks
+and images. Each had three rates to choose from, on other patients. Full fine-tuning is dear: one
+network for each question, on scanner C. Intervals: t over the 25 questions; scanners, episodes and
+trainings are averaged first.
+
+The primary claim, fixed beforehand: prototypical network minus probe, far tasks, 5 shots, source
+"imagenet_lite0". All else is descriptive.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy import stats
+
+from medtl_utils import freeze, phantom, replace_head
+from medtl_utils.checkpoint import whole_file
+from medtl_utils.paths import data_folder
+from medtl_utils.training import autocast, best_device
+from studies import few_shot
+from studies.cache import HELPER
+from studies.few_shot import FOLDS, PILOT, QUESTIONS, SHOTS, SOURCES, TASKS, data, episode, sides
+from studies.meta_learners import EPISODES, LOSSES, UPDATES, answers, labels, meta_trained
+from studies.runner import Study, main
+from studies.tables import over_seeds
+
+SEEDS, PLAIN = range(5), ("nearest centroid", "probe")
+DRAWS, REAL_DRAWS, REAL = 4, 5, ("busi", "retinamnist")  # episodes of a task
+RATES = {
+    "probe": (0.003, 0.03, 0.3),
+    "joint + probe": (3e-4, 1e-3, 3e-3),
+    "prototypical": (3e-4, 1e-3, 3e-3),
+    "MAML": (0.03, 0.1, 0.3),
+    "fine-tuning": (3e-4, 1e-3, 3e-3),
+}
+# the best of RATES on the pilot's patients: a test holds this equal to the table's "rates"
+BEST = {"probe": 0.03, "joint + probe": 3e-4, "prototypical": 3e-4, "MAML": 0.3}
+BEST |= {"fine-tuning": 1e-3, "nearest centroid": 0.0}
+BEST["first-order MAML"] = BEST["MAML"]
+TUNED, STEPS, BATCH = ("ultrasound", "random"), 10, 5  # fine-tuning; images of a class in a batch
+TUNE_DRAWS, PILOT_TUNED = 2, 8
+PRIMARY = {"source": "imagenet_lite0", "arm": "prototypical", "where": "far", "shots": 5}
+KEPT = data_folder() / "results" / "meta_learning.npz"  # features of the tasks, for the notebook
+
+
+def cell(part, source, arm="", fold=0, seed=0, rate=0.0) -> dict:
+    return dict(zip(("part", "source", "arm", "fold", "seed", "rate"), locals().values()))
+
+
+def cells() -> list[dict]:
+    tried = [
+        cell("rates", source, arm, 1, 0, rate)
+        for arm, rates in RATES.items()
+        for rate in rates
+        for source in (SOURCES if arm != "fine-tuning" else SOURCES[:1])
+    ]
+    plain = [cell("plain", source, arm, rate=BEST[arm]) for source in SOURCES for arm in PLAIN]
+    found = [
+        cell("meta", source, arm, fold, seed, BEST[arm])
+        for seed, source, arm, fold in itertools.product(SEEDS, SOURCES, LOSSES, range(len(FOLDS)))
+    ]
+    tuned = [
+        cell("tune", source, "fine-tuning", 0, draw, BEST["fine-tuning"])
+        for draw, source in itertools.product(range(TUNE_DRAWS), TUNED)
+    ]
+    return (
+        tried + plain + found[: len(found) // 5] + tuned[:2] + found[len(found) // 5 :] + tuned[2:]
+    )
+
+
+# ---- accuracies ----------------------------------------------------------------------------------
+
+
+def accuracy(method, net, tasks: list, words: list, draws: int, rate: float) -> np.ndarray:
+    """(SHOTS, tasks, draws): the share of right answers on the queries of each episode."""
+    found = []
+    for shots in SHOTS:
+        wanted = itertools.product(range(len(tasks)), range(draws))
+        parts = [episode(tasks[t], shots, *words[t], draw) for t, draw in wanted]
+        support, query = (torch.stack(p) for p in zip(*parts))
+        right = answers(method, net, support, query, rate) == labels(query.shape[1] // 2)
+        found.append(right.float().mean(1).view(len(tasks), draws).numpy())
+    return np.stack(found).astype(np.float32)
+
+
+def on_phantom(method, net, x: torch.Tensor, tasks: np.ndarray, draws: int, rate) -> np.ndarray:
+    return accuracy(method, net, [x[t] for t in tasks], [(0, int(t)) for t in tasks], draws, rate)
+
+
+def on_real(method, net, source: str, rate: float) -> np.ndarray:
+    tasks = [classes for name in REAL for _, classes in few_shot.real(source, name)]
+    words = [(1, t) for t in range(len(tasks))]
+    return accuracy(method, net, tasks, words, REAL_DRAWS, rate)
+
+
+# ---- full fine-tuning ----------------------------------------------------------------------------
+
+
+def fine_tuned(source: str, support, query, rate: float, seed: int) -> torch.Tensor:
+    """Answers after STEPS updates of all weights; BatchNorm's statistics stay."""
+    torch.manual_seed(seed)
+    model = freeze(replace_head(few_shot.network(source), 2), through=None, batchnorm="eval")
+    optimizer = torch.optim.AdamW(model.parameters(), rate, fused=True)
+    half = len(support) // 2
+    x, y = model.normalisation(support), labels(half)
+    for step in range(STEPS):
+        first = [(step * BATCH + k) % half for k in range(min(BATCH, half))]
+        rows = [*first, *(half + k for k in first)]
+        with autocast(best_device()):
+            outputs = model(x[rows])
+        loss = F.cross_entropy(outputs.float(), y[rows])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    with torch.no_grad(), autocast(best_device()):
+        return model.eval()(model.normalisation(query)).float().argmax(1)
+
+
+def tune(source: str, seed: int, draw: int, rate: float, shots_tried, first=0, last=99) -> dict:
+    """Accuracy of fine-tuning on the tasks of scanner C, one episode each."""
+    tasks = [t for t, (_, scanner) in enumerate(TASKS) if scanner == few_shot.NEW_SCANNER]
+    found = np.full((len(shots_tried), len(tasks)), np.nan, np.float32)
+    for place, task in list(enumerate(tasks))[first:last]:
+        pictures = few_shot.images(seed, [task]).view(2, few_shot.EACH, 1, few_shot.SIZE, -1)
+        for k, shots in enumerate(shots_tried):
+            support, query = episode(pictures, shots, 0, task, draw)
+            right = fine_tuned(source, support, query, rate, draw) == labels(few_shot.QUERIES)
+            found[k, place] = right.float().mean()
+    return {"accuracy": found}
+
+
+# ---- one cell ------------------------------------------------------------------------------------
+
+
+def run(part: str, source: str, arm: str, fold: int, seed: int, rate: float) -> dict:
+    if arm == "fine-tuning":
+        if part == "rates":
+            return tune(source, PILOT, seed, rate, (5,), 0, PILOT_TUNED)
+        return tune(source, few_shot.SEED, seed, rate, SHOTS)
+    x, where, net = data(source, PILOT if part == "rates" else few_shot.SEED), sides(fold), None
+    if arm in LOSSES:
+        net = meta_trained(arm, x, where["train"], seed, rate)
+    if part == "plain":
+        whole = on_phantom(arm, net, x, np.arange(len(TASKS)), DRAWS, rate)
+        return {"all": whole, "real": on_real(arm, net, source, rate)}
+    parts = ("near", "far") if part == "rates" else where
+    draws = {"train": 1}  # seen tasks need no long look
+    found = {n: on_phantom(arm, net, x, where[n], draws.get(n, DRAWS), rate) for n in parts}
+    return found if part == "rates" else found | {"real": on_real(arm, net, source, rate)}
+
+
+def table(results: list[tuple[dict, dict]]) -> dict:
+    return {}
+
+
+STUDY = Study(
+    name="meta_learning",
+    cells=cells(),
+    run=run,
+    table=table,
+    recipe="",
+    seeds=SEEDS,
+    code=(*HELPER, "studies.few_shot", "studies.meta_learners"),
+    weights=None,
+)
+
+if __name__ == "__main__":
+    main(STUDY)
