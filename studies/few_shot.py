@@ -108,7 +108,7 @@ def one_of_each(groups: np.ndarray) -> np.ndarray:
 
 
 def real_classes(name: str) -> tuple[torch.Tensor, np.ndarray]:
-    """Images that may be used, no two of them near-copies, and their class: the test set is shut."""
+    """Images that may be used, without near-copies, and their classes: the test set stays shut."""
     task = load_task(name, size=SIZE)
     both = [task.train, task.val]
     join = lambda key: np.concatenate([np.asarray(getattr(s, key)) for s in both])
