@@ -64,9 +64,10 @@ def difference_rows(found: dict, pairs) -> list[dict]:
     """Paired by question. `pairs`: (arm, against)."""
     rows = []
     for source, (arm, against), where in itertools.product(SOURCES, pairs, WHERE):
-        for k, shots in enumerate(SHOTS):
+        for k, shots in enumerate(SHOTS) if (source, arm) in found else ():
             one, other = (found[source, a][where][:, k].mean(0) for a in (arm, against))
-            row = {"source": source, "arm": arm, "where": where, "shots": shots}
+            row = {"source": source, "arm": arm, "against": against}
+            row |= {"where": where, "shots": shots}
             rows.append(row | interval(one - other, (-1, 1)))
     return rows
 
@@ -76,6 +77,8 @@ def descriptor_rows(found: dict, arms) -> list[dict]:
     names, rows = list(phantom.DESCRIPTORS), []
     of = np.array([names.index(name) for name, *_ in QUESTIONS])
     for source, arm in itertools.product(SOURCES, arms):
+        if (source, arm) not in found:
+            continue
         gap = (found[source, arm]["far"] - found[source, "probe"]["far"])[:, SHOTS.index(5)].mean(0)
         each = np.array([gap[of == k].mean() for k in range(len(names))])
         row = {"source": source, "arm": arm} | interval(each, (-1, 1))
