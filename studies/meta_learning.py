@@ -56,7 +56,8 @@ BEST = {"probe": 0.03, "joint + probe": 1e-3, "prototypical": 3e-4, "MAML": 0.3}
 BEST |= {"fine-tuning": 3e-4, "nearest centroid": 0.0}
 BEST["first-order MAML"] = BEST["MAML"]
 TUNED, STEPS, BATCH = ("ultrasound", "random"), 10, 5  # fine-tuning; images of a class in a batch
-TUNE_DRAWS, PILOT_TUNED = 1, 8
+TUNE_DRAWS, PILOT_TUNED = 2, 8
+TUNED_EPISODES = range(1)  # fine-tuning is dear
 ALONE = {"first-order MAML": "ultrasound"}  # one source is enough to compare with MAML
 PRIMARY = {"source": "imagenet_lite0", "arm": "prototypical", "where": "far", "shots": 5}
 KEPT = data_folder() / "results" / "meta_learning.npz"  # features of the tasks, for the notebook
@@ -81,7 +82,7 @@ def cells() -> list[dict]:
     ]
     tuned = [
         cell("tune", source, "fine-tuning", 0, draw, BEST["fine-tuning"])
-        for draw, source in itertools.product(range(TUNE_DRAWS), TUNED)
+        for draw, source in itertools.product(TUNED_EPISODES, TUNED)
     ]
     return (
         tried + plain + found[: len(found) // 5] + tuned[:2] + found[len(found) // 5 :] + tuned[2:]
@@ -207,7 +208,7 @@ def table(results: list[tuple[dict, dict]]) -> dict:
         "second_order": difference_rows(found, [("MAML", "first-order MAML")]),
         "minus_joint": difference_rows(found, [(a, "joint + probe") for a in list(LOSSES)[1:]]),
         "by_descriptor": descriptor_rows(found, learners),
-        "fine_tuning": tuned_rows(results, probe, TUNE_DRAWS, TUNED),
+        "fine_tuning": tuned_rows(results, probe, len(TUNED_EPISODES), TUNED),
         "real": real_rows(results, names),
     }
 

@@ -64,7 +64,8 @@ def difference_rows(found: dict, pairs) -> list[dict]:
     """Paired by question. `pairs`: (arm, against)."""
     rows = []
     for source, (arm, against), where in itertools.product(SOURCES, pairs, WHERE):
-        for k, shots in enumerate(SHOTS) if (source, arm) in found else ():
+        both = all((source, a) in found for a in (arm, against))
+        for k, shots in enumerate(SHOTS if both else ()):
             one, other = (found[source, a][where][:, k].mean(0) for a in (arm, against))
             row = {"source": source, "arm": arm, "against": against}
             row |= {"where": where, "shots": shots}

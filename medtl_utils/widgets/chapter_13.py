@@ -60,4 +60,4 @@ def _some(number: int, thing: str) -> str:
 
 
 def _short(error: float) -> str:
-    return f"{error:.2f}" if np.isfinite(error) and error < 1000 else "over 1,000"
+    return f"{error:.1f}" if np.isfinite(error) and error < 1000 else "over 1,000"
