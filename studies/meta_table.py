@@ -39,8 +39,15 @@ def by_question(results: list, seeds) -> dict:
                     total[cell["seed"], :, TASKS[task][0]] += arrays[side][:, column].mean(1)
                     count[cell["seed"], :, TASKS[task][0]] += 1
     for key, made in found.items():
-        found[key] = {s: v[0] / v[1] if isinstance(v, tuple) else v for s, v in made.items()}
+        found[key] = {s: whole(v) if isinstance(v, tuple) else v for s, v in made.items()}
     return found
+
+
+def whole(parts: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """Means, of the trainings that were made."""
+    total, count = parts
+    made = count[:, 0].any(axis=1)
+    return total[made] / count[made]
 
 
 def new_sums(n: int) -> tuple[np.ndarray, np.ndarray]:
