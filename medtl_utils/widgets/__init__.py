@@ -16,6 +16,7 @@ from .chapter_08 import augmentation_bench
 from .chapter_09 import adapter_dial
 from .chapter_10 import rounding_dial
 from .chapter_12 import retrieval_board
+from .chapter_13 import inner_loop_player
 from .chapter_14 import scanner_dial
 from .chapter_15 import ecg_explorer
 from .chapter_15b import frame_explorer
@@ -39,6 +40,7 @@ __all__ = [
     "frame_explorer",
     "freeze_and_train",
     "gradient_descent_path",
+    "inner_loop_player",
     "loss_curves",
     "probability_shift",
     "pull_to_source",

@@ -140,6 +140,18 @@ torch.manual_seed(0)
 models = {name: replace_head(source_model("ultrasound"), 2) for name in ("one", "other")}
 widget = scanner_dial(models, lesions=3, size=32)
 """,
+    "inner_loop_player": """\
+import numpy as np
+from medtl_utils.widgets import inner_loop_player
+
+grid = np.linspace(-5, 5, 50)
+wave = lambda curve, x: (1 + curve) / 2 * np.sin(x + curve)
+points = lambda shots: np.linspace(-4, 4, shots)
+fit = lambda curve, shots, steps: wave(curve, grid) * (1 - 0.5**steps) * (1 - 0.5**shots)
+lines = lambda *at: {"true": wave(at[0], grid), "start": fit(*at), "other": fit(*at) / 2}
+play = lambda *at: (points(at[1]), wave(at[0], points(at[1])), grid, lines(*at))
+widget = inner_loop_player(play, curves=4)
+""",
     "frame_explorer": """\
 from medtl_utils.datasets import fsdd
 from medtl_utils.widgets import frame_explorer
