@@ -10,8 +10,8 @@ makes 40 updates; an update takes 12 images for each task that is learnt, and al
 images. Nothing is chosen, no epoch either. "label alone" and "mask
 alone" see the same batches of their own task and make as many updates.
 
-Intervals, paired. busi: over groups of near-copies held out and over the two draws in each fold;
-not over other images to learn from. phantom: t over draws, each with its own patients and seed.
+Intervals, paired. busi: t over the four folds, the draws of a fold averaged before; phantom: t over
+draws. A fold or draw has its own images to learn from and its own to test.
 """
 
 from __future__ import annotations
@@ -20,12 +20,10 @@ import functools
 
 import numpy as np
 import torch
-from scipy import stats
 
-from medtl_utils import compare, load_task, phantom, source_model
+from medtl_utils import load_task, phantom, source_model
 from medtl_utils.data import Split, _joined
 from medtl_utils.datasets import busi
-from medtl_utils.evaluation import mean_over_seeds
 from medtl_utils.grouping import draw_labelled
 from studies.runner import Study, main
 from studies.tables import auc, over_seeds
@@ -136,9 +134,132 @@ def run(data: str, draw: int, n: int | None) -> dict:
     return {key: np.asarray(values, np.float32) for key, values in found.items()}
 
 
-def table(results: list[tuple[dict, dict]]) -> dict:
-    return {}
+# ---- the table -----------------------------------------------------------------------------------
 
+
+def of_fold(values: dict[int, float]) -> list[float]:
+    """draw -> value: the mean of each fold (busi), or each draw (phantom)."""
+    place = {draw: draw // 10 if draw < 1000 else draw for draw in values}
+    return [
+        float(np.mean([v for draw, v in values.items() if place[draw] == one]))
+        for one in sorted(set(place.values()))
+    ]
+
+
+def measured(data: str, draw: int, arm: str, found: dict, k: int) -> dict[str, float]:
+    """AUC and Dice of one network; only those of the tasks that it has learnt."""
+    test, got = sides(data, draw)[1], {}
+    if arm != "mask alone":
+        got["AUC"] = auc(np.stack([1 - found["score"][k], found["score"][k]], 1), test)
+    if arm not in ("label alone", WORDS):
+        got["Dice"] = float(np.nanmean(found["dice"][k], dtype=np.float64))
+    return got
+
+
+def runs_of(results: list[tuple[dict, dict]]) -> list[dict]:
+    """One row a network."""
+    rows = []
+    for cell, found in results:
+        for k, arm in enumerate(arms_of(cell["data"], cell["n"])):
+            cosine = found["cosine"][k].astype(np.float64)
+            more = {"s": found["s"][k]} if arm.endswith("uncertainty") else {}
+            if len(arms_of(cell["data"], cell["n"])[arm][0]) == 2:
+                third = UPDATES // 3
+                more |= {
+                    "cosine first": cosine[:third].mean(),
+                    "cosine last": cosine[-third:].mean(),
+                }
+                more["conflicts"] = float((cosine < 0).mean())
+            rows.append(
+                cell | {"arm": arm} | measured(cell["data"], cell["draw"], arm, found, k) | more
+            )
+    return rows
+
+
+def baselines(data: str, draw: int) -> dict[str, float]:
+    """Dice of one mask for all images; AUC of the size of the true mask."""
+    pool, test = sides(data, draw)
+    mean = pool.masks.float().mean(0)
+    guesses = {"mean mask": mean >= 0.5 * mean.max(), "centre ellipse": ellipse(pool.masks)}
+    found = {
+        name: float(np.nanmean(dice_of(guess.expand_as(test.masks), test.masks)))
+        for name, guess in guesses.items()
+    }
+    size = test.masks.float().mean((1, 2))
+    return found | {"true area": auc(torch.stack([-size, size], 1), test)}
+
+
+def ellipse(masks: torch.Tensor) -> torch.Tensor:
+    """In the middle of the picture, as wide and as high as an average lesion: bool (H, W)."""
+    seen = masks[masks.flatten(1).any(1)]
+    high, wide = (seen.any(axis).sum(1).float().mean() / 2 for axis in (2, 1))
+    y, x = (torch.arange(n) - (n - 1) / 2 for n in masks.shape[1:])
+    return (y[:, None] / high) ** 2 + (x[None] / wide) ** 2 <= 1
+
+
+def compared(runs: list[dict]) -> tuple[list[dict], list[dict]]:
+    """Levels of each arm, and gains against the network that learns one task alone."""
+    mask_alone = {(r["data"], r["draw"]): r["Dice"] for r in runs if r["arm"] == "mask alone"}
+    label_alone = {
+        (r["data"], r["draw"], r["n"]): r["AUC"] for r in runs if r["arm"] == "label alone"
+    }
+    levels, gains = [], []
+    for here, of in by_arm(runs):
+        for metric in METRICS:
+            rows = {r["draw"]: r[metric] for r in of if metric in r}
+            if not rows:
+                continue
+            row, data = here | {"metric": metric}, here["data"]
+            levels.append(row | over_seeds(of_fold(rows), bounds=(0, 1)))
+            if "alone" not in here["arm"]:
+                gaps = {
+                    draw: value - label_alone[data, draw, here["n"]]
+                    if metric == "AUC"
+                    else value - mask_alone[data, draw]
+                    for draw, value in rows.items()
+                }
+                gains.append(row | over_seeds(of_fold(gaps)))
+    return levels, gains
+
+
+def by_arm(runs: list[dict]) -> list[tuple[dict, list[dict]]]:
+    places = dict.fromkeys((r["data"], r["n"], r["arm"]) for r in runs)
+    return [
+        (
+            dict(zip(("data", "n", "arm"), place)),
+            [r for r in runs if (r["data"], r["n"], r["arm"]) == place],
+        )
+        for place in places
+    ]
+
+
+def table(results: list[tuple[dict, dict]]) -> dict:
+    """Levels, gains, cosines of the two gradients, and baselines without training."""
+    runs = runs_of(results)
+    levels, gains = compared(runs)
+    cosines = [
+        here | {"what": key} | over_seeds(of_fold({r["draw"]: r[key] for r in of}))
+        for here, of in by_arm(runs)
+        for key in COSINES
+        if key in of[0]
+    ]
+    trivial = []
+    for data, draws in DRAWS.items():
+        rows = {draw: baselines(data, draw) for draw in draws}
+        for key in rows[draws[0]]:
+            values = of_fold({draw: row[key] for draw, row in rows.items()})
+            trivial.append({"data": data, "what": key} | over_seeds(values, bounds=(0, 1)))
+    return {
+        "levels": levels,
+        "gains": gains,
+        "cosines": cosines,
+        "baselines": trivial,
+        "runs": runs,
+    }
+
+
+COSINES = ("cosine first", "cosine last", "conflicts")
+METRICS = ("AUC", "Dice")
 
 STUDY = Study(
     name="multi_task",

@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from medtl_utils import source_model
 from medtl_utils.data import Split
 from medtl_utils.models import set_batchnorm
 from medtl_utils.phantom import DESCRIPTORS
