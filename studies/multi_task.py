@@ -48,8 +48,8 @@ WORDS = "with descriptors"  # the second task is to name them; phantom alone
 @functools.cache
 def real() -> tuple[Split, np.ndarray]:
     """busi's folds 1 to 4, and the fold of each image; fold 0 stays closed."""
-    task, table = load_task("busi", size=SIZE), busi.read_table()
-    fold = dict(zip(busi.names(table).tolist(), table["fold"].tolist()))
+    task, listed = load_task("busi", size=SIZE), busi.read_table()
+    fold = dict(zip(busi.names(listed).tolist(), listed["fold"].tolist()))
     whole = _joined(task.train, task.val)
     return whole, np.array([fold[name] for name in whole.ids.tolist()])
 

@@ -14,6 +14,7 @@ from .chapter_06 import threshold_explorer
 from .chapter_07 import explanation_viewer
 from .chapter_08 import augmentation_bench
 from .chapter_09 import adapter_dial
+from .chapter_11 import loss_weight_dial
 from .chapter_15 import ecg_explorer
 from .chapter_15b import frame_explorer
 from .chapter_15c import pull_to_source
@@ -37,6 +38,7 @@ __all__ = [
     "freeze_and_train",
     "gradient_descent_path",
     "loss_curves",
+    "loss_weight_dial",
     "probability_shift",
     "pull_to_source",
     "slider",

@@ -115,6 +115,14 @@ from medtl_utils.widgets import adapter_dial
 table = json.loads((data_folder() / "results" / "unrelated_tasks.json").read_text())
 widget = adapter_dial(table, "busi")
 """,
+    "loss_weight_dial": """\
+import json
+from medtl_utils.paths import data_folder
+from medtl_utils.widgets import loss_weight_dial
+
+table = json.loads((data_folder() / "results" / "multi_task.json").read_text())
+widget = loss_weight_dial(table)
+""",
     "frame_explorer": """\
 from medtl_utils.datasets import fsdd
 from medtl_utils.widgets import frame_explorer
