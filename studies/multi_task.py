@@ -275,7 +275,11 @@ STUDY = Study(
     recipe=f"{UPDATES} updates of {BATCH} images a task, layer3 and heads, BatchNorm's statistics "
     f"held, {SIZE} px",
     seeds=DRAWS,
-    about={"updates": UPDATES, "batch": BATCH},
+    about={
+        "updates": UPDATES,
+        "batch": BATCH,
+        "interval": "95 %, t over 4 folds (busi; two draws each) or 5 draws of patients (phantom)",
+    },
     code=("studies.two_heads", "medtl_utils.models", "medtl_utils.grouping", "medtl_utils.phantom"),
 )
 
