@@ -29,8 +29,9 @@ def images(n: int = 3) -> torch.Tensor:
 def same_network(space: dict, source) -> bool:
     """The notebook's network and maps are the study's."""
     theirs, ours = two_heads.Heads(source), space["TwoHeads"](source)
-    shared = {k: v for k, v in theirs.state_dict().items() if not k.startswith("descriptors")}
-    ours.load_state_dict(shared)
+    named = theirs.state_dict().items()
+    name = lambda k: k if k.startswith("shared") else f"heads.{k}"
+    ours.load_state_dict({name(k): v for k, v in named if not k.startswith("descriptors")})
     maps, wanted = space["frozen_maps"](source, images()), two_heads.frozen_maps(images(), source)
     return all(
         torch.allclose(
@@ -43,7 +44,7 @@ def same_network(space: dict, source) -> bool:
 def test_notebook_and_study_have_one_network(source):
     assert same_network(N, source)
     for change in (
-        ("self.side[k](maps[k]) + x", "self.side[k](maps[k])"),
+        ("self.heads['side'][k](maps[k]) + x", "self.heads['side'][k](maps[k])"),
         ("F.relu(x)", "x"),
         ("maps[-1].mean((2, 3))", "maps[-1].amax((2, 3))"),
     ):
@@ -75,33 +76,72 @@ def test_the_trunk_begins_as_the_source(source):
     assert not trunk_is_the_sources(namespace("11", moving, within="TwoHeads"), source)
 
 
-def soft_dice_is_hard(mask_loss) -> bool:
+def soft_dice_is_hard(loss) -> bool:
     """With sure logits the loss is 1 - Dice of the whole batch, up to the 1 in both terms."""
     a, b = masks(4)
     logits = torch.where(a, 30.0, -30.0)
     both, sizes = int((a & b).sum()), int(a.sum() + b.sum())
     wrong = 30 * float((a != b).float().mean())
     wanted = wrong + 1 - (2 * both + 1) / (sizes + 1)
-    return abs(float(mask_loss(logits, b)) - wanted) < 1e-3
+    return abs(float(loss(logits, b)) - wanted) < 1e-3
+
+
+class Fixed:
+    """A network that gives these logits, and a split with these masks."""
+
+    def __init__(self, logits, masks):
+        self.z, self.masks, self.images = logits, masks, masks[:, None]
+
+    def logits(self, task, maps, size):
+        return self.z
+
+
+def notebooks_loss(loss_of):
+    def loss(logits, masks):
+        both = Fixed(logits, masks)
+        return loss_of("mask", both, [], both, torch.arange(len(masks)))
+
+    return loss
 
 
 def test_the_mask_loss():
-    assert soft_dice_is_hard(N["mask_loss"]) and soft_dice_is_hard(two_heads.mask_loss)
+    assert soft_dice_is_hard(two_heads.mask_loss)
+    assert soft_dice_is_hard(notebooks_loss(N["loss_of"]))
     for change in (("2 * (p * y)", "(p * y)"), ("+ 1 - soft_dice", "+ soft_dice")):
-        assert not soft_dice_is_hard(function("11", "mask_loss", change))
+        assert not soft_dice_is_hard(notebooks_loss(function("11", "loss_of", change)))
 
 
 def passes_are_even(batches) -> bool:
     """25 rows in 48 batches of 12: each row as often as any other, give or take one."""
-    rows = np.arange(100, 125)
-    dealt = torch.cat(batches(rows, 0)).numpy()
-    counts = np.bincount(dealt - 100, minlength=25)
+    dealt = torch.cat(batches(torch.arange(25), 0)).numpy()
+    counts = np.bincount(dealt, minlength=25)
     return len(dealt) == 48 * 12 and counts.max() - counts.min() <= 1
 
 
-def test_batches_are_even_in_notebook_and_study():
-    assert passes_are_even(N["batches"])
-    assert passes_are_even(lambda rows, seed: two_heads.batches(torch.from_numpy(rows), seed))
-    again = ("rng.permutation(rows)", "rng.choice(rows, len(rows))")
-    assert not passes_are_even(function("11", "batches", again))
-    assert (two_heads.UPDATES, two_heads.BATCH) == (N["UPDATES"], N["BATCH"])
+def test_the_studys_batches_are_even():
+    assert passes_are_even(two_heads.batches)
+    again = lambda rows, seed: list(torch.randint(25, (48, 12), generator=torch.manual_seed(seed)))
+    assert not passes_are_even(again)
+    assert two_heads.UPDATES == N["UPDATES"]
+
+
+def deals_fairly(space: dict) -> bool:
+    """The batch of a task is that of its rows and update, whoever learns; no image twice in it."""
+    space["SEED"], few, every = 11, np.arange(100, 125), np.arange(300)
+    deal = space["deal"]
+    first = [deal(few, "label", k) for k in range(9)]
+    deal(every, "mask", 0)  # another task in between
+    again = [deal(few, "label", k) for k in range(9)]
+    same = all(torch.equal(a, b) for a, b in zip(first, again))
+    whole = all(len(set(a.tolist())) == two_heads.BATCH and a.min() >= 100 for a in first)
+    return same and whole and not torch.equal(first[0], first[1])
+
+
+def test_the_notebook_deals_the_same_batches_to_all():
+    assert deals_fairly(namespace("11"))
+    for change in (
+        ("[SEED, task == 'mask', update]", "None"),
+        ("update]", "0]"),
+        ("replace=False", "replace=True"),
+    ):
+        assert not deals_fairly(namespace("11", change, within="deal"))

@@ -158,7 +158,27 @@ def crosses_zero(table: dict, **wanted) -> list[bool]:
     return [r["low"] <= 0 <= r["high"] for r in rows]
 
 
-PROSEHOLDS
+def prose_holds(table: dict) -> bool:
+    """What section 6 and the summary say of zero."""
+    mask = [r for r in table["gains"] if r["arm"] != multi_task.WORDS]
+    inside = all(r["low"] <= 0 <= r["high"] for r in mask)
+    words = crosses_zero(table, arm=multi_task.WORDS)
+    hundredths = crosses_zero(table, arm="both, 0.1", n=None, metric="Dice")
+    out = sum(r["low"] * r["high"] > 0 for r in table["gains"])
+    low = [
+        r["low"] <= -0.03
+        for r in table["gains"]
+        if (r["arm"], r["n"], r["metric"]) == ("both, 0.1", None, "Dice")
+    ]
+    return inside and sum(not w for w in words) == out == 1 and all(hundredths) and all(low)
+
+
+def test_what_the_prose_says_without_a_number():
+    assert prose_holds(TABLE)
+    assert f"the only one of {len(TABLE['gains'])}" in prose("11")
+    wrong = copy.deepcopy(TABLE)
+    wrong["gains"][0] |= {"low": 0.01, "value": 0.02, "high": 0.03}
+    assert not prose_holds(wrong)
 
 
 # ---- the dial ------------------------------------------------------------------------------------
@@ -180,7 +200,9 @@ def dial_is_right(table: dict) -> bool:
                     row = rows.get((data, None if arm == "mask alone" else n, arm, metric))
                     words = f"{metric} none"
                     if row:
-                        words = f"{metric} {row['value']:.2f} ({row['low']:.2f} to {row['high']:.2f})"
+                        words = (
+                            f"{metric} {row['value']:.2f} ({row['low']:.2f} to {row['high']:.2f})"
+                        )
                     if words not in text:
                         return False
     return True
