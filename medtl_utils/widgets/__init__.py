@@ -15,6 +15,7 @@ from .chapter_07 import explanation_viewer
 from .chapter_08 import augmentation_bench
 from .chapter_09 import adapter_dial
 from .chapter_10 import rounding_dial
+from .chapter_11 import loss_weight_dial
 from .chapter_12 import retrieval_board
 from .chapter_13 import inner_loop_player
 from .chapter_14 import scanner_dial
@@ -42,6 +43,7 @@ __all__ = [
     "gradient_descent_path",
     "inner_loop_player",
     "loss_curves",
+    "loss_weight_dial",
     "probability_shift",
     "pull_to_source",
     "retrieval_board",

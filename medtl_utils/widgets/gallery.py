@@ -152,6 +152,14 @@ lines = lambda *at: {"true": wave(at[0], grid), "start": fit(*at), "other": fit(
 play = lambda *at: (points(at[1]), wave(at[0], points(at[1])), grid, lines(*at))
 widget = inner_loop_player(play, curves=4)
 """,
+    "loss_weight_dial": """\
+import json
+from medtl_utils.paths import data_folder
+from medtl_utils.widgets import loss_weight_dial
+
+table = json.loads((data_folder() / "results" / "multi_task.json").read_text())
+widget = loss_weight_dial(table)
+""",
     "frame_explorer": """\
 from medtl_utils.datasets import fsdd
 from medtl_utils.widgets import frame_explorer
