@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from ..data import Task, check_disjoint
 from . import busi, folder, medmnist, phantom
+from .folder_table import Decision
 
 # name -> load(name, size, n_train, seed, root), which returns a Task and has checked its files
 LOADERS: dict[str, Callable[[str, int, int | None, int, Path | None], Task]] = {
@@ -22,6 +24,8 @@ def load_task(
     n_train: int | None = None,
     seed: int = 0,
     root: str | Path | None = None,
+    *,
+    patients: Decision = None,
 ) -> Task:
     """Load a task by name.
 
@@ -36,14 +40,19 @@ def load_task(
     files; default the data folder, then that of downloads (see `medtl_utils.paths`). A file
     already there is used as it is and never replaced.
 
-    "folder:PATH" reads images of your own, PNG, JPEG or TIFF: a folder a class, or a table
-    PATH/index.csv with the columns path,label and, where it is known, patient. See
-    `medtl_utils.datasets.folder`; `read_folder(PATH).report` tells of every file what became of it.
+    "folder:PATH" reads images of your own, PNG, JPEG, TIFF, BMP or DICOM: a folder a class, or a
+    table PATH/index.csv with the columns path,label,patient and, where they are known, mask, site,
+    age, frame. `patients`, for a folder alone: "one image each", "unknown", or a function that
+    makes the patient of a file's name. See `medtl_utils.datasets.folder_read`;
+    `read_folder(PATH).report` tells of every file what became of it.
 
     Raises ValueError for an unknown name or an impossible size or n_train; DataError, naming the
     file, for bad data.
     """
-    loader = folder.load if str(name).startswith(folder.PREFIX) else LOADERS.get(name)
+    of_folder = str(name).startswith(folder.PREFIX)
+    loader = partial(folder.load, patients=patients) if of_folder else LOADERS.get(name)
+    if patients is not None and not of_folder:
+        raise ValueError(f"`patients` is for a folder of your own; {name!r} knows its patients.")
     if loader is None:
         several = "ChestMNIST has several labels an image, and this course handles one. "
         hint = several if name == "chestmnist" else ""
