@@ -27,7 +27,7 @@ STRETCHED = "DICOM without a window, shown from its smallest to its largest valu
 
 GREY, COLOUR = ("MONOCHROME1", "MONOCHROME2"), ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT")
 COLOUR += ("YBR_RCT", "PALETTE COLOR")
-DEFLATED_SYNTAX = "1.2.840.10008.1.2.1.99"
+DEFLATED_SYNTAXES = (b"1.2.840.10008.1.2.1.99", b"1.2.840.10008.1.2.8.1")
 TAGS = (
     "SamplesPerPixel PhotometricInterpretation PlanarConfiguration NumberOfFrames Rows Columns "
     "BitsAllocated BitsStored HighBit PixelRepresentation RescaleIntercept RescaleSlope "
@@ -57,8 +57,7 @@ def decode(content: bytes, frame: int | None = None) -> tuple[Image.Image, str]:
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")  # pydicom's warnings quote values of tags
-            meta = pydicom.filereader.read_file_meta_info(io.BytesIO(content))
-            if str(meta.get("TransferSyntaxUID", "")) == DEFLATED_SYNTAX:
+            if any(syntax in content for syntax in DEFLATED_SYNTAXES):
                 raise Refused(DEFLATED)
             dataset = pydicom.dcmread(io.BytesIO(content), specific_tags=TAGS)
             _check_header(dataset)

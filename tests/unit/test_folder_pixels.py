@@ -136,6 +136,9 @@ def test_the_archive_of_busi_reads_without_a_word(capfd, recwarn):
     assert content.labels.bincount().tolist() == [10, 8, 8]
     empty = ~content.masks.flatten(1).any(1)
     assert torch.equal(empty, content.labels == 2)
-    assert {reason for _, reason in content.report} == {folder_read.TAKEN, folder_read.TAKEN_AS_MASK}
+    assert {reason for _, reason in content.report} == {
+        folder_read.TAKEN,
+        folder_read.TAKEN_AS_MASK,
+    }
     assert load_task(f"folder:{BUSI}").positive is None
     assert capfd.readouterr() == ("", "") and not recwarn.list
