@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from ..data import DataError
 from .folder_card import TAKEN, TAKEN_AS_MASK, TAKEN_AS_TABLE, summary
-from .folder_table import Decision, Entry, by_folder, by_table, decided
+from .folder_table import SAME_LINE, Decision, Entry, by_folder, by_table, decided
 from .image_files import (
     Picture,
     Refused,
@@ -41,7 +41,8 @@ class FolderContent(NamedTuple):
     (N,), name and hash of each file. native: NumPy int (N, 2), width and height. coloured: NumPy
     bool (N,). report: (file, "taken" or the reason why not) of every file, in the order of names.
     descriptors: "site" NumPy str (N,) and "age" float (N,), where the table has them. notes: what
-    the card should tell -> number of images.
+    the card should tell -> number of images. flow: rows of a flow diagram, for `plots.plot_flow`:
+    (what, how many, reason -> how many were left out there).
     """
 
     images: torch.Tensor
@@ -55,23 +56,7 @@ class FolderContent(NamedTuple):
     report: list[tuple[str, str]]
     descriptors: dict[str, np.ndarray]
     notes: dict[str, int]
-
-    def steps(self) -> list[tuple[str, int, dict[str, int]]]:
-        """The rows of a flow diagram: (step, files or images left, reason -> files left out).
-
-        The numbers of every step are those of the step before, less what was left out.
-        """
-        reasons = Counter(reason for _, reason in self.report)
-        kinds = (TAKEN_AS_MASK, TAKEN_AS_TABLE, TAKEN)
-        out = {reason: n for reason, n in reasons.items() if reason not in kinds}
-        beside = {reason: reasons[reason] for reason in kinds[:2] if reasons[reason]}
-        rows = [("files found", len(self.report), beside | out)]
-        rows.append(("files read as images", reasons[TAKEN], {}))
-        if len(self.labels) != reasons[TAKEN]:
-            rows.append(("images, several a file", len(self.labels), {}))
-        if self.patients is not None:
-            rows.append(("patients", len(set(self.patients)), {}))
-        return rows
+    flow: list[tuple[str, int, dict[str, int]]]
 
 
 class Pixels:
@@ -148,7 +133,8 @@ def read_folder(path: str | Path, size: int = 64, patients: Decision = None) -> 
         )
     masks, about_masks = _read_masks(kept, files, pixels.read, size)
     reasons |= about_masks
-    return _content(kept, pixels, masks, sorted(reasons.items()))
+    report = sorted(reasons.items())
+    return _content(kept, pixels, masks, report, _flow(report, entries, kept))
 
 
 def _read_images(entries: list[Entry], size: int) -> tuple[list[Entry], Pixels, dict[str, str]]:
@@ -187,8 +173,23 @@ def _read_masks(
     return union, dict.fromkeys(all_masks, TAKEN_AS_MASK)
 
 
+def _flow(report: list[tuple[str, str]], entries: list[Entry], kept: list[Entry]) -> list:
+    """Files, then image files, then what was read; each number is the one before less those out."""
+    mine = {entry.name for entry in entries}
+    files = [(n, why) for n, why in report if not n.endswith("/") and why != SAME_LINE]
+    other = Counter(why for name, why in files if name not in mine)
+    refused = Counter(why for name, why in files if name in mine and why != TAKEN)
+    rows = [("files found", len(files), dict(other))]
+    rows.append(("image files", len(mine), dict(refused)))
+    rows.append(("files read", len(mine) - refused.total(), {}))
+    if len(kept) != len(mine) - refused.total():
+        rows.append(("images, several a file", len(kept), {}))
+    patients = {entry.patient for entry in kept}
+    return rows if None in patients else [*rows, ("patients", len(patients), {})]
+
+
 def _content(
-    kept: list[Entry], pixels: Pixels, masks: np.ndarray | None, report: list
+    kept: list[Entry], pixels: Pixels, masks: np.ndarray | None, report: list, flow: list
 ) -> FolderContent:
     """Arrays and tensors from what was read of each image."""
     classes = _sorted_classes(entry.label for entry in kept)
@@ -215,6 +216,7 @@ def _content(
         report,
         described,
         notes,
+        flow,
     )
 
 

@@ -138,6 +138,9 @@ def test_every_trap_is_told_and_none_is_taken(tmp_path):
     assert len(taken) == len(content.images) == 24 and len(report) == 24 + len(TRAPS)
     assert content.classes == ("benign", "malignant")
     card = load_task(f"folder:{root}", 16).card
+    steps = content.flow
+    assert [(what, n) for what, n, _ in steps[-2:]] == [("image files", 36), ("files read", 24)]
+    assert steps[0][1] - sum(steps[0][2].values()) == 36 and sum(steps[1][2].values()) == 12
     assert "Files: 24 taken; " in card and f"2 {image_files.TOO_DEEP} (benign/deep.tif, " in card
 
 
