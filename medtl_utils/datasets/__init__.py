@@ -49,6 +49,17 @@ def load_task(
     Raises ValueError for an unknown name or an impossible size or n_train; DataError, naming the
     file, for bad data.
     """
+    loader = _loader(name, patients)
+    _check_numbers(size, n_train)
+    task = loader(name, size, n_train, seed, None if root is None else Path(root))
+    parts = (task.train, task.val, task._test)
+    check_disjoint(*(part for part in parts if part is not None))
+    if n_train is not None:
+        _check_near_copies(task)
+    return task
+
+
+def _loader(name: str, patients: Decision) -> Callable[..., Task]:
     of_folder = str(name).startswith(folder.PREFIX)
     loader = partial(folder.load, patients=patients) if of_folder else LOADERS.get(name)
     if patients is not None and not of_folder:
@@ -60,6 +71,10 @@ def load_task(
             f"Unknown task {name!r}. {hint}Choose one of: {', '.join(LOADERS)}; or folder:PATH, "
             "for images of your own."
         )
+    return loader
+
+
+def _check_numbers(size: int, n_train: int | None) -> None:
     if not isinstance(size, int) or not 16 <= size <= 512:
         raise ValueError(f"size must be a whole number of pixels between 16 and 512; got {size!r}.")
     if n_train is not None and (not isinstance(n_train, int) or n_train < 1):
@@ -67,12 +82,6 @@ def load_task(
             "n_train must be a whole number of labelled images in all, training and validation "
             f"together, or None; got {n_train!r}."
         )
-    task = loader(name, size, n_train, seed, None if root is None else Path(root))
-    parts = (task.train, task.val, task._test)
-    check_disjoint(*(part for part in parts if part is not None))
-    if n_train is not None:
-        _check_near_copies(task)
-    return task
 
 
 def _check_near_copies(task: Task) -> None:
