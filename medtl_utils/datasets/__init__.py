@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from ..data import Task, check_disjoint
+from ..data import DataError, Task, check_disjoint
 from . import busi, folder, medmnist, phantom
 from .folder_table import Decision
 
@@ -51,7 +51,14 @@ def load_task(
     """
     loader = _loader(name, patients)
     _check_numbers(size, n_train)
-    task = loader(name, size, n_train, seed, None if root is None else Path(root))
+    try:
+        task = loader(name, size, n_train, seed, None if root is None else Path(root))
+    except MemoryError as error:
+        where = f"the file {name}.npz in {root}" if root else "a file that was not downloaded here"
+        raise DataError(
+            f"{name!r} needs more memory than there is ({error}). Ask for a smaller size; or, if "
+            f"{where} is not the original, move it away."
+        ) from error
     parts = (task.train, task.val, task._test)
     check_disjoint(*(part for part in parts if part is not None))
     if n_train is not None:
