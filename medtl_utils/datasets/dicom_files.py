@@ -105,9 +105,11 @@ def _image(dataset, number: int) -> tuple[Image.Image, str]:
         if stored.dtype.itemsize > 1:  # as for PNG: the upper 8 bits
             bits = 16 if photometric == "PALETTE COLOR" else int(dataset.BitsStored)
             stored = stored >> max(0, bits - 8)
+        if stored.ndim != 3 or stored.shape[-1] != 3:
+            raise Refused(DAMAGED_DICOM)
         return Image.fromarray(stored.astype(np.uint8)), ""
     values = np.asarray(apply_modality_lut(stored, dataset), np.float64)
-    if not np.isfinite(values).all():
+    if values.ndim != 2 or not np.isfinite(values).all():
         raise Refused(DAMAGED_DICOM)
     low, high, values, note = _window(values, dataset)
     grey = ((values - low) / max(high - low, 1e-12)).clip(0, 1) * 255
