@@ -140,7 +140,7 @@ def _frame(features: np.ndarray, drawn: np.ndarray) -> np.ndarray:
     penalty = RIDGE * np.diag([0.0] + [1.0] * (x.shape[1] - 1))
     hat = x @ np.linalg.solve(x.T @ x + penalty, x.T)
     own = np.diag(hat)
-    best = np.zeros(len(drawn))
+    best = np.full(len(drawn), 0.5)
     for mine in _indicators(drawn):
         left_out = (mine @ hat - own * mine) / np.maximum(1 - own, 1e-6)
         n = mine.sum(1)
