@@ -13,7 +13,7 @@ import torch
 from .data import Split, Task, _joined
 from .duplicates import COMPARABLE, Duplicate, find_duplicates
 from .marks import MarkTest, mark_map, mark_tests
-from .plots import draw_image, figure_html
+from .plots import draw_image, figure_html, plain
 from .sample_size import auc_error, paired_power, paired_size, validation_size
 
 SHOWN = 5  # pairs in the picture, and names in a line
@@ -113,7 +113,7 @@ def _copies(found: Findings, parts: list[Split], names: bool) -> list[str]:
     if shown:
         titles = [
             f"{where[r]} row {rows[r]}"
-            + (f"\n{_plain(parts[0].classes[labels[r]])}" if seen[r] else "")
+            + (f"\n{plain(parts[0].classes[labels[r]])}" if seen[r] else "")
             for r in range(n)
         ]
         found.figures.append(_picture_of_pairs(shown, images, titles))
@@ -190,7 +190,7 @@ def _picture_of_marks(images, labels, rates, classes) -> str:
     top = max(0.02, float(rates.max()))
     for number, (label, column) in enumerate(zip(present, axes.T)):
         drawn = column[0].imshow(rates[number], cmap="gray_r", vmin=0, vmax=top)
-        column[0].set_title(_plain(classes[label]), fontsize=10, fontweight="normal")
+        column[0].set_title(plain(classes[label]), fontsize=10, fontweight="normal")
         column[0].set(xticks=[], yticks=[])
         mine = torch.nonzero(labels == label)[:, 0]
         counts = torch.cat([mark_map(part).sum((1, 2)) for part in images[mine].split(256)])

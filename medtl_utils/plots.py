@@ -63,6 +63,12 @@ def show(fig: plt.Figure, text: str) -> None:
     display(HTML(figure_html(fig, text)))
 
 
+def plain(text: object) -> str:
+    """A name of the reader's for a figure: dollars are no formula, all characters have a shape."""
+    shown = str(text) if str(text).isprintable() else repr(str(text))[1:-1]
+    return shown.replace("$", r"\$")
+
+
 def draw_image(axis: plt.Axes, image: torch.Tensor) -> None:
     """One image of a split, uint8 (C, H, W), grey or RGB, on axes without ticks."""
     pixels = image.permute(1, 2, 0).squeeze(-1).numpy()
@@ -85,7 +91,7 @@ def show_images(
         axis.axis("off")
     for axis, image, caption in zip(axes.flat, split.images, captions):
         draw_image(axis, image)
-        axis.set_title(caption, fontsize=10, fontweight="normal")
+        axis.set_title(plain(caption), fontsize=10, fontweight="normal")
     fig.suptitle(title, fontweight="bold")
     pixels = "×".join(map(str, split.images.shape[2:]))
     all_captions = ", ".join(captions)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import re
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -11,6 +10,7 @@ import torch
 
 from . import plots
 from .data import Split, Task
+from .plots import plain
 from .reports import tripod_report
 
 WORST = 6  # errors in the picture
@@ -117,15 +117,16 @@ def _errors(scores: torch.Tensor, test: Split, names: bool) -> str:
     wrong = [int(r) for r in right.argsort() if called[r] != test.labels[r]][:WORST]
     if not wrong:
         return "<p>No test image was given to a wrong class.</p>"
-    fig, axes = plt.subplots(1, len(wrong), figsize=(max(4.0, 2 * len(wrong)), 2.9), squeeze=False)
+    fig, axes = plt.subplots(1, len(wrong), figsize=(max(4.0, 2 * len(wrong)), 3.2), squeeze=False)
     words = []
     for row, axis in zip(wrong, axes[0]):
         truth, name = (test.classes[k] for k in (test.labels[row], called[row]))
         plots.draw_image(axis, test.images[row])
-        lines = [f"row {row}: {truth}", f"called {name}", f"({scores[row].max():.2f})"]
-        axis.set_title("\n".join(re.sub(r"[^\w .,:()-]", "?", x) for x in lines), fontsize=9)
+        lines = [f"test image {row}", plain(truth), f"called {plain(name)}"]
+        lines.append(f"({scores[row].max():.2f})")
+        axis.set_title("\n".join(lines), fontsize=9, fontweight="normal")
         file = f" ({test.ids[row]})" if names else ""
-        words.append(f"row {row}{file}, {truth}, called {name} with {scores[row].max():.2f}")
+        words.append(f"test image {row}{file}, {truth}, called {name} with {scores[row].max():.2f}")
     fig.suptitle("The most confident errors", fontweight="bold")
     return plots.figure_html(fig, f"Test images: {'; '.join(words)}.")
 

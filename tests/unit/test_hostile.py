@@ -5,10 +5,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
+from medtl_utils.data import DataError
 from medtl_utils.datasets import dicom_files, folder_read, folder_table, image_files
-from tests.hostile import VARIANTS, complaint, dicoms, folders, images, refused_twin, tables
+from tests.hostile import (
+    VARIANTS,
+    complaint,
+    dicoms,
+    encoded,
+    folders,
+    images,
+    refused_twin,
+    tables,
+)
 
 pytestmark = pytest.mark.skipif(
     not hasattr(__import__("os"), "mkfifo"), reason="links and pipes as on Linux and macOS"
@@ -42,6 +54,43 @@ def test_all_are_refused_and_their_twins_taken(name, tmp_path):
     assert more < MEMORY
     refused = [refused_twin(KINDS[name], n, tmp_path / f"twin {n}") for n in range(1, VARIANTS)]
     assert [words for words in refused if words] == []
+
+
+# ---- any bytes and any text ----------------------------------------------------------------------
+
+HEADS = [
+    b"",
+    *images.SIGNATURES,
+    bytes(128) + b"DICM",
+    dicoms.valid(np.random.default_rng(0))[:300],
+]
+quick = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@quick
+@given(st.sampled_from(HEADS), st.binary(max_size=400), st.sampled_from(image_files.ENDINGS))
+def test_any_bytes_are_read_or_refused(tmp_path, head, body, ending):
+    file = tmp_path / f"a{ending}"
+    file.write_bytes(head + body)
+    try:
+        picture = image_files.read_image(file, 16)
+        assert picture.pixels.shape[:2] == (16, 16)
+    except image_files.Refused as reason:
+        assert str(reason)
+
+
+@quick
+@given(st.lists(st.lists(st.text(max_size=12), max_size=5), max_size=6))
+def test_any_table_is_read_or_refused(tmp_path, cells):
+    (tmp_path / "a.png").write_bytes(encoded(np.zeros((9, 9), np.uint8), "PNG"))
+    text = "path,label,patient\n" + "\n".join(",".join(["a.png", *row]) for row in cells)
+    (tmp_path / "index.csv").write_bytes(text.encode("utf-8", "surrogatepass"))
+    files, skipped = image_files.list_files(tmp_path)
+    try:
+        entries, _ = folder_table.by_table("index.csv", files, skipped)
+        assert len(entries) == 1 and entries[0].label.strip()
+    except DataError as error:
+        assert "index.csv" in str(error)
 
 
 # ---- planted permissive readers ------------------------------------------------------------------

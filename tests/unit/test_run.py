@@ -6,10 +6,12 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+import torch
 
 from medtl_utils import run as run_module
 from medtl_utils import run_report
 from medtl_utils.run import main, safe_cell
+from tests.conftest import make_split
 from tests.hostile import snapshot
 from tests.unit.test_folder import noise, save
 from tests.unit.test_folder_table import write_table
@@ -121,13 +123,22 @@ def test_a_run_that_was_stopped_goes_on(finished, tmp_path, monkeypatch, capsys)
     told = rows(tmp_path, "again")
     assert [row[:4] for row in told] == rows(finished)
     assert told[0][-1] == "patient" and told[1][-1].startswith("ZZpatient")
-    assert "a name" in faults(text_of(tmp_path, "again"))  # asked for with --names
     for name in ("0_0", "1_1", "test"):
         pair = [
             np.load(p / "cells" / f"{name}.npz", allow_pickle=False)["scores"]
             for p in (finished / "results", tmp_path / "again")
         ]
         assert (pair[0] == pair[1]).all()
+
+
+def test_worst_errors_and_odd_names():
+    test = make_split("test", 8, classes=("$\\frac", "b\x1b$"))
+    test.ids = np.array([f"ZZ{i}" for i in range(8)])
+    wrong = torch.nn.functional.one_hot(1 - test.labels, 2).float()
+    quiet, loud = (run_report._errors(wrong, test, names) for names in (False, True))
+    assert "ZZ" not in re.sub('base64,[^"]*', "", quiet) and "test image 0 (ZZ0), $" in loud
+    assert "No test image" in run_report._errors(1 - wrong, test, False)
+    assert "\x1b" not in run_report._escape("b\x1b")
 
 
 def test_what_cannot_be_run(finished, tmp_path, capsys):
