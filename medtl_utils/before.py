@@ -98,7 +98,7 @@ def _copies(found: Findings, parts: list[Split], names: bool) -> list[str]:
     found.two_labels = [d for d in two(labels) if seen[d.first] and seen[d.second]]
     patients = f", {len(found.two_names)} under two names of patients" if known else ""
     lines = [
-        f"1. Copies: {len(found.duplicates)} pair(s) of images show the same picture; "
+        f"1. Copies: {len(found.duplicates)} pair(s) of images look like one picture; "
         f"{len(found.across)} in two parts of the task{patients}, {len(found.two_labels)} with two "
         "classes."
     ]
@@ -109,7 +109,10 @@ def _copies(found: Findings, parts: list[Split], names: bool) -> list[str]:
         if names:
             both = [f"{text} ({_plain(ids[r])})" for text, r in zip(both, pair[:2])]
         lines.append(f"   {both[0]} and {both[1]}: {pair.how}, correlation {pair.correlation:.3f}")
-    lines.append("   Remedy: keep one of each pair, or give both the same patient in index.csv.")
+    lines.append(
+        "   Look at them: what is alike need not be a copy. Remedy for copies: keep one of"
+    )
+    lines.append("   each pair, or give both the same patient in index.csv.")
     if shown:
         titles = [
             f"{where[r]} row {rows[r]}"
@@ -130,7 +133,7 @@ def _picture_of_pairs(pairs: list[Duplicate], images: torch.Tensor, titles: list
             axis.set_title(titles[row], fontsize=9, fontweight="normal")
         both = [titles[row].replace("\n", ", ") for row in pair[:2]]
         words.append(f"{both[0]} and {both[1]}: {pair.how}")
-    fig.suptitle("The same picture twice", fontweight="bold")
+    fig.suptitle("The same picture twice?", fontweight="bold")
     return figure_html(fig, f"Pairs of images, one above the other: {'; '.join(words)}.")
 
 

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 
 COARSE, FINE = 16, 32  # pixels: to look for candidates, and to compare them
 CORRELATION = 0.97  # of the pixels, after the best alignment that was found
+NEARER, BACKGROUND = 0.35, 0.1  # of the distance to the nearest tenth of all pictures
 CANDIDATES = 3  # pictures that are compared closely with each one
 HOPEFUL = 0.75  # coarse correlation from which a closer look is worth its time
 COMPARABLE, WITH_CUTS = 5000, 2000  # more images take too long
@@ -50,7 +51,8 @@ def find_duplicates(images: torch.Tensor, threshold: float = CORRELATION) -> lis
 
     Found are copies under quarter turns and flips, of other size, brightness or contrast, and cuts
     down to about 0.7 of the side (flipped or not; above 2,000 images no cuts). Alike: Pearson
-    correlation of the grey pixels at 32 × 32 above `threshold`, after the best alignment. Each
+    correlation of the grey pixels at 32 × 32 above `threshold`, after the best alignment; where
+    all pictures look alike, as retinas do, much nearer than the nearest tenth of the others. Each
     image is compared closely with its three best candidates. Images without contrast have no
     copies. Time N²; raises ValueError above 5,000.
     """
@@ -65,13 +67,15 @@ def find_duplicates(images: torch.Tensor, threshold: float = CORRELATION) -> lis
     side = min(grey.shape[-1], 2 * FINE)
     grey = F.interpolate(grey, (side, side), mode="bilinear", antialias=True)
     found: dict[tuple[int, int], Duplicate] = {}
-    rows, others, turns, boxes = _candidates(grey)
+    rows, others, turns, boxes, background = _candidates(grey)
+    limit = (1 - NEARER * (1 - background)).clamp_min(threshold)
     for number, (name, turn) in enumerate(TURNS.items()):
         mine = torch.nonzero(turns == number)[:, 0]
         for part in mine.split(2048) if len(mine) else ():
             larger = _turned(grey[others[part]], turn)
             likeness, sides = _aligned(grey[rows[part]], larger, boxes[part])
-            for k in torch.nonzero(likeness > threshold)[:, 0].tolist():
+            needed = torch.maximum(limit[rows[part]], limit[others[part]])
+            for k in torch.nonzero(likeness > needed)[:, 0].tolist():
                 pair = tuple(sorted((int(rows[part[k]]), int(others[part[k]]))))
                 one = Duplicate(*pair, float(likeness[k]), name, min(1.0, float(sides[k])))
                 if pair not in found or one.correlation > found[pair].correlation + 1e-4:
@@ -113,7 +117,10 @@ def _boxes() -> torch.Tensor:
 
 
 def _candidates(grey: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """(rows, rows of the larger picture, its turn, box): for each image the best candidates."""
+    """(rows, rows of the larger picture, its turn, box): for each image the best candidates.
+
+    Also, for each image, the coarse correlation that a tenth of the others reach.
+    """
     n, boxes = len(grey), _boxes()
     fine = F.interpolate(grey, (FINE, FINE), mode="bilinear", antialias=True)
     whole = _standardised(F.adaptive_avg_pool2d(fine, COARSE))
@@ -131,15 +138,17 @@ def _candidates(grey: torch.Tensor) -> tuple[torch.Tensor, ...]:
     rows = torch.arange(n)[:, None].expand_as(others)[top > HOPEFUL]
     others = others[top > HOPEFUL]
     chosen = how[rows, others].long()
-    return rows, others, chosen // len(boxes), boxes[chosen % len(boxes)]
+    place = min(n - 1, max(5, round(BACKGROUND * n)))
+    background = best.topk(place, dim=1).values[:, -1] if n > 10 else torch.zeros(n)
+    return rows, others, chosen // len(boxes), boxes[chosen % len(boxes)], background
 
 
 def _aligned(
     images: torch.Tensor, larger: torch.Tensor, boxes: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(correlation, side of the box) after moving and scaling each box to where it fits best."""
-    fine = F.interpolate(images, (FINE, FINE), mode="bilinear", antialias=True)
-    target, boxes = _standardised(fine), boxes.clone()
+    whole = torch.tensor([0.0, 0.0, 1.0]).expand(len(boxes), 3)
+    target, boxes = _standardised(_sampled(images, whole, FINE)), boxes.clone()
 
     def likeness(at: torch.Tensor) -> torch.Tensor:
         return (target * _standardised(_sampled(larger, at, FINE))).sum(1)

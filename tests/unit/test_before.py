@@ -94,6 +94,17 @@ def test_copies_are_found(people, monkeypatch):
     assert "cut to 80% of the side" not in found_kinds(images)
 
 
+def test_where_all_pictures_look_alike(people, monkeypatch):
+    """A bright disc in all of them: only what is much nearer than the others is a copy."""
+    x = torch.linspace(-1, 1, 64)
+    disc = 120 * ((x[:, None] ** 2 + x**2) < 0.8).float()
+    alike = (disc + people.train.images[:80].float() * 0.5).to(torch.uint8)
+    alike = torch.cat([alike, alike[:1].flip(-1)])
+    assert [d[:2] for d in find_duplicates(alike)] == [(0, 80)]
+    monkeypatch.setattr(duplicates_module, "NEARER", 100.0)  # the planted mistake
+    assert len(find_duplicates(alike)) > 50
+
+
 def test_odd_pictures_have_no_copies(people):
     flat = torch.full((4, 3, 64, 64), 7, dtype=torch.uint8)
     assert find_duplicates(flat) == find_duplicates(flat[:1]) == []
