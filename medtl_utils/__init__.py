@@ -12,6 +12,8 @@ __version__ = "0.1.0"
 _HOME = {
     "data": ("DataError", "Split", "Task", "TestSetOpened", "check_disjoint", "find_twins"),
     "datasets": ("load_task",),
+    "datasets.folder_read": ("read_folder",),
+    "before": ("before_training",),
     "paths": ("data_folder",),
     "models": (
         "freeze",

@@ -20,12 +20,16 @@ from .data import DataError
 def whole_file(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`; it takes path's place when the block ends without an error.
 
-    A write that is killed leaves `path` as it was. The temporary name is this process's own.
+    A write that is killed, or finds no room, leaves `path` as it was; after a power cut, too, it
+    is one or the other. The temporary name is this process's own.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         yield part
+        if part.is_file():
+            with open(part, "rb+") as written:
+                os.fsync(written.fileno())
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
@@ -36,13 +40,19 @@ def store(
 ) -> None:
     """Write model, optimiser state, `history` and `run` (both JSON) as one safetensors file.
 
-    It replaces the older file only when it is whole.
+    It replaces the older file only when it is whole. Raises OSError where it cannot be written.
     """
     tensors = {f"model/{k}": v.contiguous() for k, v in model.state_dict().items()}
     for number, state in optimizer.state_dict()["state"].items():
         tensors.update({f"optimizer/{number}/{k}": v.contiguous() for k, v in state.items()})
-    with whole_file(Path(path)) as part:
-        save_file(tensors, part, {"history": json.dumps(history), "run": json.dumps(run)})
+    try:
+        with whole_file(Path(path)) as part:
+            save_file(tensors, part, {"history": json.dumps(history), "run": json.dumps(run)})
+    except (OSError, SafetensorError) as error:
+        raise OSError(
+            f"The checkpoint {path} could not be written ({error}). The disk may be full. What was "
+            "there before is unharmed: make room, call again, and the training goes on from it."
+        ) from error
 
 
 def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict, dict]:

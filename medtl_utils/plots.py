@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import textwrap
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -62,6 +63,12 @@ def show(fig: plt.Figure, text: str) -> None:
     display(HTML(figure_html(fig, text)))
 
 
+def plain(text: object) -> str:
+    """A name of the reader's for a figure: dollars are no formula, all characters have a shape."""
+    shown = str(text) if str(text).isprintable() else repr(str(text))[1:-1]
+    return shown.replace("$", r"\$")
+
+
 def draw_image(axis: plt.Axes, image: torch.Tensor) -> None:
     """One image of a split, uint8 (C, H, W), grey or RGB, on axes without ticks."""
     pixels = image.permute(1, 2, 0).squeeze(-1).numpy()
@@ -84,7 +91,7 @@ def show_images(
         axis.axis("off")
     for axis, image, caption in zip(axes.flat, split.images, captions):
         draw_image(axis, image)
-        axis.set_title(caption, fontsize=10, fontweight="normal")
+        axis.set_title(plain(caption), fontsize=10, fontweight="normal")
     fig.suptitle(title, fontweight="bold")
     pixels = "×".join(map(str, split.images.shape[2:]))
     all_captions = ", ".join(captions)
@@ -159,3 +166,55 @@ def plot_histories(
         f"{name} from {h[key][0]:.2f} to {h[key][-1]:.2f}" for name, h in histories.items()
     )
     show(fig, f"{ylabel} over the epochs: {ends}.")
+
+
+def plot_flow(
+    steps: list[tuple[str, int, dict[str, int]]],
+    title: str = "What was taken, and what was not",
+    parts: dict[str, int] | None = None,
+) -> None:
+    """A flow diagram: one box a step, and beside it what was left out there and why.
+
+    `steps`: (what, how many, reason -> how many were left out), as of `read_folder(path).flow`.
+    `parts`: name -> number, such as of training, validation and test images; the last box.
+    """
+    boxes = [(f"{what}\n{n:,}", out) for what, n, out in steps]
+    if parts:
+        boxes.append(("\n".join(f"{name}: {n:,}" for name, n in parts.items()), {}))
+    sides = ["\n".join(_reasons(out)) for _, out in boxes]
+    heights = [
+        0.5 + 0.2 * max(b.count("\n") + 1, s.count("\n") + 1) for (b, _), s in zip(boxes, sides)
+    ]
+    fig, axis = plt.subplots(figsize=(7.5, sum(heights) + 0.5))
+    frame = {"boxstyle": "round,pad=0.4", "facecolor": "white", "edgecolor": INK}
+    y = 0.0
+    for number, ((text, _), side, height) in enumerate(zip(boxes, sides, heights)):
+        middle = y - height / 2
+        if number:
+            above = y + heights[number - 1] / 2
+            ends = [9.0 * (boxes[n][0].count("\n") + 1) + 4 for n in (number - 1, number)]
+            arrow = {"arrowstyle": "->", "shrinkA": ends[0], "shrinkB": ends[1], "color": INK}
+            axis.annotate("", (0.2, middle), (0.2, above), arrowprops=arrow)
+        axis.text(0.2, middle, text, ha="center", va="center", fontsize=11, bbox=frame)
+        if side:
+            axis.plot([0.2, 0.42], [middle, middle], color=INK, linestyle="-", zorder=0)
+            pale = frame | {"edgecolor": GREY}
+            axis.text(0.43, middle, side, ha="left", va="center", fontsize=10, bbox=pale)
+        y -= height
+    axis.set(xlim=(0, 1.15), ylim=(y, 0))
+    axis.axis("off")
+    fig.suptitle(title, fontweight="bold")
+    words = [
+        f"{what}: {n:,}" + "".join(f"; {r}: {k:,}" for r, k in out.items())
+        for what, n, out in steps
+    ]
+    words += [f"{name}: {n:,}" for name, n in (parts or {}).items()]
+    show(fig, f"Flow diagram. {'. '.join(words)}.")
+
+
+def _reasons(out: dict[str, int]) -> list[str]:
+    """Lines for the box of what was left out, the most frequent first."""
+    lines = []
+    for reason, n in sorted(out.items(), key=lambda item: -item[1]):
+        lines += textwrap.wrap(f"{n:,} {reason}", 52, subsequent_indent="    ")
+    return lines

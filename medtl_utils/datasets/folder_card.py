@@ -37,12 +37,18 @@ def summary(report: Iterable[tuple[str, str]]) -> str:
 
 
 def card(
-    folder: Path, size: int, seed: int, content, copies: np.ndarray | None, n: dict[str, int]
+    folder: Path,
+    size: int,
+    seed: int,
+    content,
+    copies: np.ndarray | None,
+    n: dict[str, int],
+    decision: str = "index.csv",
 ) -> str:
     """The card's text.
 
     `content`: FolderContent. `copies`: groups of near-copies, or None. `n`: number of images in
-    train, val and test.
+    train, val and test. `decision`: who told the patients.
     """
     how = dict(content.report).values()
     source = "the table index.csv" if TAKEN_AS_TABLE in how else "a folder a class"
@@ -52,7 +58,7 @@ def card(
         f"{n['train'] + n['val']} labelled images: {n['train']} to train, {n['val']} to validate; "
         f"{n['test']} to test (20 % of the {_unit(content, copies)}, seed {seed}).\n"
         "Source and licence: your own folder; whether you may use and share it was not checked. "
-        f"Known faults: {_about_patients(content, copies)}\n"
+        f"Known faults: {_about_patients(content, copies, decision)}\n"
         f"Files: {summary(content.report)} read_folder(path).report names all of them."
     )
 
@@ -88,8 +94,19 @@ def _about_pixels(content, size: int) -> str:
     return (
         f"Native size {range_}, {colours}; the largest square in the centre, shown at {size}×{size}"
         " (bicubic, antialiased): the aspect ratio is kept, what lies beyond the square is lost."
-        f"{about_small} Masks: {masks}."
+        f"{about_small}{_about_notes(content)} Masks: {masks}. Normalisation: none here, 0 to 255; "
+        "each model applies its own mean and standard deviation."
     )
+
+
+def _about_notes(content) -> str:
+    told = [f"{n} image(s) {note}" for note, n in content.notes.items()]
+    described = [
+        f"{name} of {sum(str(value) not in ('', 'nan') for value in values)}"
+        for name, values in content.descriptors.items()
+    ]
+    known = f" Descriptors: {', '.join(described)} image(s)." if described else ""
+    return (f" {'; '.join(told)}." if told else "") + known
 
 
 def _unit(content, copies: np.ndarray | None) -> str:
@@ -104,12 +121,12 @@ def _two_labels(content, groups: np.ndarray) -> int:
     return sum(times > 1 for times in Counter(group for group, _ in pairs).values())
 
 
-def _about_patients(content, copies: np.ndarray | None) -> str:
+def _about_patients(content, copies: np.ndarray | None, decision: str) -> str:
     """What stays together, and what cannot be claimed."""
     if content.patients is not None:
         n, two = len(set(content.patients)), _two_labels(content, content.patients)
         told = f" {two} with images of more than one class." if two else ""
-        return f"{n} patients by index.csv, which was believed; each is in one part only.{told}"
+        return f"{n} patients by {decision}, which was believed; each is in one part only.{told}"
     claim = "no patient identifiers, so no patient-level claim can be made. "
     if copies is None:
         return (

@@ -1,6 +1,7 @@
 """Image files of strangers: which files are images, which are masks, and one image read safely.
 
-Only Pillow's PNG, JPEG and TIFF decoders are used, and never before the header was checked.
+Only Pillow's PNG, JPEG, TIFF and BMP decoders are used, and never before the header was checked.
+DICOM: see `dicom_files`.
 """
 
 from __future__ import annotations
@@ -12,14 +13,18 @@ import re
 import unicodedata
 import warnings
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..data import DataError
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
-FORMATS = ("PNG", "JPEG", "TIFF")
+DICOM_ENDINGS = (".dcm", ".dicom")
+ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", *DICOM_ENDINGS)
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
+TIFF_MARKS = (b"II*\0", b"MM\0*")
+DEPTHS = (8, 10, 12, 14, 16)  # bits of a pixel in files that store 16
 MAX_PIXELS = 50_000_000
 MAX_BYTES = 400_000_000
 MAX_FILES = 200_000
@@ -33,17 +38,37 @@ NOT_A_FILE = "no regular file"
 UNREADABLE = "cannot be opened: no permission, or gone"
 TOO_LARGE = "more than 400 MB: save it smaller"
 TOO_MANY_PIXELS = "more than 50 megapixels: save it smaller"
-NO_IMAGE = "not PNG, JPEG or TIFF inside, whatever its name says"
+NO_IMAGE = "not PNG, JPEG, TIFF or BMP inside, whatever its name says: save it as PNG"
+ODD_TIFF = "a kind of TIFF that cannot be read: save it as PNG"
 DAMAGED = "truncated or damaged: copy it again from the original"
-FRAMES = "several frames: save one frame a file"
-SIXTEEN_BIT = "16 bit or more a channel: save it with 8 bits"
+FRAMES = "several frames: name one in the column frame of index.csv, or save one frame a file"
+NO_FRAME = "it has fewer frames than index.csv says: correct the column frame"
+TOO_DEEP = "more than 16 bit a channel, or fractions: save it with 8 or 16 bits"
+WHITE_IS_ZERO = "16 bit with white as zero: save it with black as zero"
 COLOURS = "neither grey nor RGB: save it as 8-bit grey or RGB"
 TRANSPARENT = "partly transparent: save it without transparency"
 OTHER_SIZE = "mask of another size than its image"
+MASK_KIND = "mask that is no PNG, JPEG, TIFF or BMP: save it as PNG"
 
 
 class Refused(Exception):
     """A file that is not taken; the text is the reason, the same for all files of one kind."""
+
+
+class Picture(NamedTuple):
+    """One image as it was read.
+
+    pixels: uint8 (size, size), or (size, size, 3) if it has colours; uint16 (size, size) for a
+    grey file of 16 bits, as it stands there. native: its width and height. digest: the first 12
+    hex digits of the SHA-256 of its file. largest: the largest value of a file of 16 bits, else 0.
+    note: what the card should tell, or "".
+    """
+
+    pixels: np.ndarray
+    native: tuple[int, int]
+    digest: str
+    largest: int = 0
+    note: str = ""
 
 
 def list_files(root: Path) -> tuple[dict[str, Path], dict[str, str]]:
@@ -95,18 +120,18 @@ def _reason_to_skip(path: Path, is_folder: bool, root: Path) -> str | None:
     if is_hidden(path.name):
         return HIDDEN
     try:
-        is_link, target = path.is_symlink(), path.resolve(strict=True)
-        if is_link and not target.is_relative_to(root.resolve()):
-            return LINK_OUT
-        if is_folder:
-            return FOLDER_LINK if is_link else None
-        return None if path.is_file() else NOT_A_FILE  # opening a pipe would wait for ever
+        if path.is_symlink():
+            if not path.resolve(strict=True).is_relative_to(root.resolve()):
+                return LINK_OUT
+            if is_folder:
+                return FOLDER_LINK
+        return None if is_folder or path.is_file() else NOT_A_FILE  # a pipe would wait for ever
     except (OSError, RuntimeError):  # RuntimeError: a ring of links, before Python 3.13
         return UNREADABLE
 
 
 def is_image(name: str) -> bool:
-    """Whether the ending is that of PNG, JPEG or TIFF, in small or capital letters."""
+    """Whether the ending is that of an image, in small or capital letters."""
     return name.lower().endswith(ENDINGS)
 
 
@@ -120,19 +145,32 @@ def image_of_mask(name: str) -> str | None:
     return match["image"] if match and is_image(name) else None
 
 
-def read_image(path: Path, size: int) -> tuple[np.ndarray, tuple[int, int], str]:
-    """One image as uint8 (size, size), or (size, size, 3) if it has colours.
+def read_image(path: Path, size: int, frame: int | None = None) -> Picture:
+    """One image. The largest square in the centre is resized (bicubic, antialiased).
 
-    Also its native width and height, and the first 12 hex digits of the SHA-256 of its file.
-    The largest square in the centre is resized (bicubic, antialiased). Turned as its EXIF entry
-    says. Raises Refused.
+    `frame`: which one, from 1, of a file with several. Turned as its EXIF entry says. Raises
+    Refused.
     """
     content = _content(path)
-    image = _decoded(content, _as_grey_or_rgb)
-    pixels = np.asarray(_square(image).resize((size, size), Image.Resampling.BICUBIC))
-    if pixels.ndim == 3 and (pixels == pixels[..., :1]).all():
-        pixels = pixels[..., 0]
-    return pixels, image.size, hashlib.sha256(content).hexdigest()[:12]
+    if path.name.lower().endswith(DICOM_ENDINGS):
+        from .dicom_files import decode
+
+        image, note = decode(content, frame)
+    else:
+        image, note = _decoded(content, _as_grey_or_rgb, frame), ""
+    resized = np.asarray(_square(image).resize((size, size), Image.Resampling.BICUBIC))
+    digest, largest = hashlib.sha256(content).hexdigest()[:12], 0
+    if image.mode == "F":
+        largest = int(image.getextrema()[1])
+        resized = resized.round().clip(0, 2**16 - 1).astype(np.uint16)
+    if resized.ndim == 3 and (resized == resized[..., :1]).all():
+        resized = resized[..., 0]
+    return Picture(resized, image.size, digest, largest, note)
+
+
+def depth(largest: int) -> int:
+    """The bits a pixel of files that store 16, from the largest value in all of them."""
+    return next(bits for bits in DEPTHS if largest < 2**bits)
 
 
 def read_mask(path: Path, size: int, native: tuple[int, int]) -> np.ndarray:
@@ -142,6 +180,8 @@ def read_mask(path: Path, size: int, native: tuple[int, int]) -> np.ndarray:
     pixels above 0: some programs write 0 and 1. Raises Refused, also where width and height are
     not those of the image, `native`.
     """
+    if path.name.lower().endswith(DICOM_ENDINGS):
+        raise Refused(MASK_KIND)
     image = _decoded(_content(path), lambda image: image.convert("L"))
     if image.size != native:
         raise Refused(OTHER_SIZE)
@@ -161,12 +201,13 @@ def _content(path: Path) -> bytes:
         raise Refused(UNREADABLE) from error
 
 
-def _decoded(content: bytes, convert) -> Image.Image:
+def _decoded(content: bytes, convert, frame: int | None = None) -> Image.Image:
     """The image in memory, after its header was checked; `convert` gives the mode that is used."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of Pillow: we refuse, or read without a word
             with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+                _choose_frame(image, frame)
                 _check_header(image, content)
                 return convert(ImageOps.exif_transpose(image))
     except Refused:
@@ -174,28 +215,40 @@ def _decoded(content: bytes, convert) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise Refused(TOO_MANY_PIXELS) from error
     except UnidentifiedImageError as error:
-        raise Refused(NO_IMAGE) from error
+        raise Refused(ODD_TIFF if content[:4] in TIFF_MARKS else NO_IMAGE) from error
     except Exception as error:  # decoders raise many kinds of errors on damaged files
         raise Refused(DAMAGED) from error
+
+
+def _choose_frame(image: Image.Image, frame: int | None) -> None:
+    if frame is None:
+        if getattr(image, "is_animated", False):
+            raise Refused(FRAMES)
+    elif frame > 1:
+        try:
+            image.seek(frame - 1)
+        except EOFError as error:
+            raise Refused(NO_FRAME) from error
 
 
 def _check_header(image: Image.Image, content: bytes) -> None:
     """Raise Refused before any pixel is decoded."""
     if image.width * image.height > MAX_PIXELS:
         raise Refused(TOO_MANY_PIXELS)
-    if getattr(image, "is_animated", False):
-        raise Refused(FRAMES)
-    bits = (8,)
-    if image.format == "PNG":
-        bits = (content[24],)  # Pillow turns 16-bit RGB into 8 bits silently
-    elif image.format == "TIFF":
-        bits = image.tag_v2.get(258, (1,))
-    if max(bits) > 8 or image.mode[0] in "IF":
-        raise Refused(SIXTEEN_BIT)
+    tags = image.tag_v2 if image.format == "TIFF" else {}
+    if max(tags.get(258, (1,))) > 16 or image.mode in ("I", "F"):
+        raise Refused(TOO_DEEP)
+    if image.mode.startswith("I;16") and tags.get(262) == 0:
+        raise Refused(WHITE_IS_ZERO)  # Pillow would show the negative
 
 
 def _as_grey_or_rgb(image: Image.Image) -> Image.Image:
-    """Mode L or RGB; an alpha channel is dropped where it hides nothing."""
+    """Mode L or RGB, or F for grey of 16 bits; an alpha channel that hides nothing is dropped.
+
+    Of 16 bits a colour, Pillow keeps the upper 8.
+    """
+    if image.mode.startswith("I;16"):
+        return Image.fromarray(np.asarray(image).astype(np.float32))
     if image.mode == "P":
         image = image.convert("RGBA" if "transparency" in image.info else "RGB")
     if image.mode in ("LA", "RGBA"):

@@ -92,10 +92,10 @@ def numerator_only(p, before, after):
     return ill / (ill + 1 - p)
 
 
-def three_clinics():
+def two_clinics():
     """(probabilities, prevalence where it learnt, prevalence here)."""
-    p = np.array([0.05, 0.3, 0.5, 0.8, 0.97])
-    return [(p, 0.4, 0.1), (p, 0.2, 0.5)]
+    some = lambda: np.array([0.05, 0.3, 0.5, 0.8, 0.97])
+    return [(some(), 0.4, 0.1), (some(), 0.2, 0.5)]
 
 
 MOVED = Function(
@@ -105,7 +105,7 @@ MOVED = Function(
         "old one, and go back: p = odds / (1 + odds).",
     ),
     right=moved,
-    cases=three_clinics,
+    cases=two_clinics,
     form="return as many probabilities",
     wrong=(
         Wrong(lambda p, b, a: p, "nothing was changed."),

@@ -22,7 +22,7 @@ SCANNERS = TARGET_SCANNERS | {"D": Scanner(0.50, 0.28, 1, 62.0, 0.9, 40.0, 0.1)}
 MOST = "C"  # the scanner with most looks: a view is drawn with it, and shown with any
 
 
-def seen_by(view: dict, scanner: str) -> dict:
+def _seen_by(view: dict, scanner: str) -> dict:
     """A view of `phantom.draw_view`, drawn with scanner C, as another scanner shows it.
 
     Lesion, tissue, place, noise and the operator's settings stay.
@@ -45,7 +45,7 @@ def lesion_on_all(seed: int, size: int) -> tuple[torch.Tensor, bool]:
     patient = phantom.draw_patient(rng, "target", malignant=malignant)
     patient["scanner"] = SCANNERS[MOST]
     view = phantom.draw_view(phantom.random_stream("target", seed, 14, 0), patient, size * 5 // 4)
-    return torch.cat([render([seen_by(view, s)], size)[0] for s in SCANNERS]), malignant
+    return torch.cat([render([_seen_by(view, s)], size)[0] for s in SCANNERS]), malignant
 
 
 def scanner_dial(models: dict[str, nn.Module], lesions: int = 8, size: int = 48) -> ipw.VBox:

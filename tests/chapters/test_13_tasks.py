@@ -169,3 +169,21 @@ def distances(shown) -> np.ndarray:
         shown = few_shot.features_of(few_shot.network("ultrasound"), shown)
         return F.pdist(torch.from_numpy(shown)).numpy()
     return F.pdist(torch.from_numpy(shown.astype(np.float32))).numpy()
+
+
+# ---- the copy cell -------------------------------------------------------------------------------
+
+
+def counts_classes_equally(few_shot_of) -> bool:
+    """Three classes of 40, 30 and 12: two lie far apart, the third on top of the first."""
+    y = np.repeat([0, 1, 2], [40, 30, 12])
+    x = torch.eye(3)[torch.tensor([0, 1, 0])[y]] * 10
+    x = x + 1e-3 * torch.randn(len(y), 3, generator=torch.Generator().manual_seed(0))
+    found = np.mean([few_shot_of(x, y, 5, np.random.default_rng(k)) for k in range(40)])
+    return abs(found - 2 / 3) < 0.06  # 1, 1/2 and 1/2; over all images it would be about 0.72
+
+
+def test_the_copied_cell_knows_three_classes():
+    assert counts_classes_equally(function("13", "few_shot", copy=True))
+    for change in (("right[y[new] == c].mean()", "right.mean()"), ("argmin", "argmax")):
+        assert not counts_classes_equally(function("13", "few_shot", change, copy=True))

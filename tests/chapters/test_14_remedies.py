@@ -184,12 +184,12 @@ def shows_the_same_lesion(seen_by, monkeypatch) -> bool:
 
 
 def test_the_machines_show_the_same_lesion(monkeypatch):
-    assert shows_the_same_lesion(dial.seen_by, monkeypatch)
+    assert shows_the_same_lesion(dial._seen_by, monkeypatch)
     assert shows_the_same_lesion(study.seen_by, monkeypatch)
     assert study.FAR == dial.SCANNERS["D"] and study.MOST == dial.MOST
 
     def forgets_gamma(view, scanner):
-        right, at = dial.seen_by(view, scanner), view["names"].index("gamma")
+        right, at = dial._seen_by(view, scanner), view["names"].index("gamma")
         right["numbers"][at] = view["numbers"][at]
         return right
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from medtl_utils import load_task
 from medtl_utils.data import DataError
-from medtl_utils.datasets import folder_table, image_files
+from medtl_utils.datasets import dicom_files, folder_table, image_files
 from medtl_utils.datasets.folder import read_folder
 
 
@@ -61,10 +61,11 @@ def bare_png(width: int, height: int, bits: int, colour: int, body: bytes) -> by
 TRAPS = {
     "benign/cmyk.jpg": image_files.COLOURS,
     "benign/glass.png": image_files.TRANSPARENT,
-    "benign/deep.png": image_files.SIXTEEN_BIT,
-    "benign/deep.tif": image_files.SIXTEEN_BIT,
-    "benign/deep_rgb.png": image_files.SIXTEEN_BIT,
-    "benign/float.tiff": image_files.SIXTEEN_BIT,
+    "benign/deep.tif": image_files.TOO_DEEP,
+    "benign/float.tiff": image_files.TOO_DEEP,
+    "benign/negative.tif": image_files.WHITE_IS_ZERO,
+    "benign/no.dcm": dicom_files.NO_DICOM,
+    "benign/odd.tif": image_files.ODD_TIFF,
     "benign/cut.png": image_files.DAMAGED,
     "benign/cut.jpg": image_files.DAMAGED,
     "benign/animal.png": image_files.NO_IMAGE,
@@ -96,10 +97,11 @@ def set_traps(root, outside) -> None:
     transparent = np.dstack([colour, np.full(grey.shape, 9, np.uint8)])
     Image.fromarray(colour).convert("CMYK").save(b / "cmyk.jpg")
     save(b / "glass.png", transparent)
-    save(b / "deep.png", noise("deep").astype(np.uint16) * 256)
-    save(b / "deep.tif", noise("deep").astype(np.uint16) * 256)
+    save(b / "deep.tif", noise("deep").astype(np.int32) * 256)
     save(b / "float.tiff", noise("deep").astype(np.float32))
-    (b / "deep_rgb.png").write_bytes(bare_png(4, 4, 16, 2, (b"\0" + bytes(24)) * 4))
+    save(b / "negative.tif", noise("deep").astype(np.uint16) * 256, tiffinfo={262: 0})
+    save(b / "no.dcm", noise("deep"), format="PNG")
+    (b / "odd.tif").write_bytes(b"II*\0" + bytes(60))
     (b / "cut.png").write_bytes(as_png(grey)[:-200])
     save(b / "cut.jpg", colour)
     (b / "cut.jpg").write_bytes((b / "cut.jpg").read_bytes()[:-300])
@@ -136,7 +138,10 @@ def test_every_trap_is_told_and_none_is_taken(tmp_path):
     assert len(taken) == len(content.images) == 24 and len(report) == 24 + len(TRAPS)
     assert content.classes == ("benign", "malignant")
     card = load_task(f"folder:{root}", 16).card
-    assert "Files: 24 taken; " in card and f"4 {image_files.SIXTEEN_BIT} (benign/deep.png, " in card
+    steps = content.flow
+    assert [(what, n) for what, n, _ in steps[-2:]] == [("image files", 36), ("files read", 24)]
+    assert steps[0][1] - sum(steps[0][2].values()) == 36 and sum(steps[1][2].values()) == 12
+    assert "Files: 24 taken; " in card and f"2 {image_files.TOO_DEEP} (benign/deep.tif, " in card
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="links and pipes as on Linux and macOS")
@@ -144,6 +149,7 @@ def test_every_trap_is_told_and_none_is_taken(tmp_path):
     "name, planted",
     [
         ("_check_header", lambda image, content: None),
+        ("_choose_frame", lambda image, frame: None),
         ("_as_grey_or_rgb", lambda image: image.convert("RGB")),
         ("image_of_mask", lambda name: None),
     ],
@@ -168,7 +174,10 @@ def test_unusual_files_are_taken(tmp_path):
     Image.fromarray(noise("g", channels=3)).convert("RGBA").save(valid / "opaque.png")
     save(valid / "mask.png", noise("h"))
     save(valid / "unmasked_1.png", noise("i"))
-    assert set(reasons_of(root).values()) == {"taken"} and len(reasons_of(root)) == 25
+    save(valid / "windows.bmp", noise("j", channels=3))
+    save(valid / "deep.png", noise("k").astype(np.uint16) * 256)
+    (valid / "deep_rgb.png").write_bytes(bare_png(4, 4, 16, 2, (b"\0" + bytes(24)) * 4))
+    assert set(reasons_of(root).values()) == {"taken"} and len(reasons_of(root)) == 28
 
 
 @pytest.mark.skipif(os.name == "nt", reason="such names do not exist on Windows")

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from medtl_utils import load_task
-from medtl_utils.datasets import folder, folder_table, image_files
+from medtl_utils.datasets import folder_read, folder_table, image_files
 from medtl_utils.datasets.folder import read_folder
 from medtl_utils.paths import REPOSITORY
 from tests.unit.test_folder import make_folder, noise, save
@@ -34,7 +34,7 @@ def test_exif_turns_the_image(tmp_path):
     exif = Image.Exif()
     exif[274] = 3  # upside down
     save(tmp_path / "a.jpg", pixels, exif=exif)
-    read, native, _ = image_files.read_image(tmp_path / "a.jpg", 16)
+    read, native = image_files.read_image(tmp_path / "a.jpg", 16)[:2]
     assert read[:6].max() < 30 and read[10:].min() > 225 and native == (40, 40)
 
 
@@ -102,7 +102,7 @@ def test_masks_that_are_not_complete_are_left(tmp_path):
     (root / "benign" / "benign (0)_mask.png").unlink()
     content = read_folder(root, 16)
     assert content.masks is None and len(content.images) == 16
-    assert dict(content.report)["benign/benign (1)_mask.png"] == folder.LEFT_MASK
+    assert dict(content.report)["benign/benign (1)_mask.png"] == folder_read.LEFT_MASK
     save(root / "benign" / "benign (0)_mask.png", noise("other size", 30, 30))
     content = read_folder(root, 16)
     assert dict(content.report)["benign/benign (0)_mask.png"] == image_files.OTHER_SIZE
@@ -136,6 +136,9 @@ def test_the_archive_of_busi_reads_without_a_word(capfd, recwarn):
     assert content.labels.bincount().tolist() == [10, 8, 8]
     empty = ~content.masks.flatten(1).any(1)
     assert torch.equal(empty, content.labels == 2)
-    assert {reason for _, reason in content.report} == {folder.TAKEN, folder.TAKEN_AS_MASK}
+    assert {reason for _, reason in content.report} == {
+        folder_read.TAKEN,
+        folder_read.TAKEN_AS_MASK,
+    }
     assert load_task(f"folder:{BUSI}").positive is None
     assert capfd.readouterr() == ("", "") and not recwarn.list

@@ -37,7 +37,7 @@ def lines_of(root):
 @pytest.mark.parametrize("how", [{"encoding": "utf-8-sig"}, {"end": "\r\n"}, {}])
 def test_tables_as_programs_write_them(tmp_path, how):
     columns = ("label", "age", "path")  # no patients, another order, one column more
-    content = read_folder(make_table(tmp_path / "mine", 12, columns, **how), 16)
+    content = read_folder(make_table(tmp_path / "mine", 12, columns, **how), 16, "unknown")
     assert len(content.images) == 24 and content.patients is None
     assert content.classes == ("benign", "normal")
 
@@ -87,7 +87,7 @@ ROW_FAULTS = {
     "'all/.hidden.png' is not taken": "all/.hidden.png,benign,P1",
     "'notes.txt' is no image": "notes.txt,benign,P1",
     "is the mask of an image beside it": "all/00-0_mask.png,benign,P1",
-    "'all/00-0.png' stands in line 2 already": "./all/00-0.png,benign,P1",
+    "'all/00-0.png' stands in line 2 already and says otherwise": "./all/00-0.png,benign,P1",
     "more or fewer columns": "all/00-0.png,benign",
     "more or fewer columns than": "all/00-0.png,benign,P1,P2",
 }

@@ -186,6 +186,8 @@ def test_every_public_name_has_a_docstring_and_is_shown():
             "find_twins",
             "set_batchnorm",
             "best_device",
+            "before_training",
+            "read_folder",
         }, f"{name} is in no notebook"
 
 
