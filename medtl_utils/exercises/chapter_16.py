@@ -2,15 +2,17 @@
 
 import re
 
+import numpy as np
+
 from .functions import Function, Wrong
 from .kinds import Letters, WholeNumber
 
 # ---- 16.1: one patient, several spellings ----
 
 
-def _numbered(people: list[str]) -> list[int]:
+def _numbered(people: list[str]) -> np.ndarray:
     order = list(dict.fromkeys(people))
-    return [order.index(one) for one in people]
+    return np.array([order.index(one) for one in people])
 
 
 def _before(names: list[str]) -> list[str]:
@@ -44,15 +46,14 @@ def all_zeros(names):
 
 
 def each_image(names):
-    return list(range(len(names)))
+    return np.arange(len(names))
 
 
 def in_sorted_order(names):
-    found = one_patient(names)
     plain = [one.lower().replace("-", "") for one in _before(names)]
     keys = [re.sub(r"(?<!\d)0+(?=\d)", "", one) for one in plain]
     order = sorted(set(keys))
-    return [order.index(one) for one in keys] if found else []
+    return np.array([order.index(one) for one in keys])
 
 
 def some_names():
@@ -60,7 +61,7 @@ def some_names():
     return [
         (
             [
-                "P070_left.png", "P007_left.png", "p-7_right.png", "p-070_right.png",
+                "P070_left.png", "P007_left.png", "P007_top.png", "p-7_right.png", "p-070_right.png",
                 "P-07_left_2.png", "A7_left.png", "P700_a.png", "P0_b.png", "p-0_c.png",
             ],
         ),
@@ -87,7 +88,7 @@ SPELLINGS = Function(
         Wrong(in_sorted_order, "number the patients in the order in which they first appear."),
     ),
     other=Wrong(
-        lambda names: [one + 1 for one in one_patient(names)],
+        lambda names: one_patient(names) + 1,
         "other numbers are expected: 0 for the first patient, 1 for the next new one.",
     ),
 )
