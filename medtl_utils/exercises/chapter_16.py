@@ -77,7 +77,7 @@ SPELLINGS = Function(
     ),
     right=one_patient,
     cases=some_names,
-    form="return a list of whole numbers, one for each name",
+    form="return an array of whole numbers, one for each name",
     wrong=(
         Wrong(as_written, "P007 and p-7 are one patient: bring the names into one form first."),
         Wrong(capitals_kept, "capital letters do not count: p7 and P7 are one patient."),

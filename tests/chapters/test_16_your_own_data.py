@@ -174,7 +174,7 @@ SAID = {
     "122 were counted, 120 were examined": ("patients: 122", "2. Patients: 120;"),
     "0.84 with the cross, 0.43 without it": ("bright pixel: 0.84", "bright pixel: 0.43"),
     "+0.28 (+0.17 to +0.39) of AUC over 96 patients": (
-        "network - baseline, AUC: +0.28 (+0.17 to +0.39); patients: 96",
+        "network - baseline, AUC: +0.28 (+0.17 to +0.39); patients or groups: 96",
     ),
     "24 test patients give an interval 0.33 wide; a width of 0.10 needs 243": (
         "24 patients: the interval of an AUC of 0.85 is 0.33 wide",
