@@ -62,7 +62,8 @@ def some_names():
         (
             [
                 "P070_left.png", "P007_left.png", "P007_top.png", "p-7_right.png",
-                "p-070_right.png", "P-07_left_2.png", "A7_left.png", "P700_a.png", "P0_b.png", "p-0_c.png",
+                "p-070_right.png", "P-07_left_2.png", "A7_left.png", "P700_a.png",
+                "P0_b.png", "p-0_c.png",
             ],
         ),
         (["Q1_a.png", "q1_b.png", "Q10_a.png", "Q-01_c.png", "B010_x.png", "b-10_x.png"],),
