@@ -22,6 +22,7 @@ from .chapter_14 import scanner_dial
 from .chapter_15 import ecg_explorer
 from .chapter_15b import frame_explorer
 from .chapter_15c import pull_to_source
+from .chapter_16 import sample_size_dial
 from .gallery import GALLERY
 from .pattern import Slider, choice, explore, slider
 
@@ -48,6 +49,7 @@ __all__ = [
     "pull_to_source",
     "retrieval_board",
     "rounding_dial",
+    "sample_size_dial",
     "scanner_dial",
     "slider",
     "threshold_explorer",

@@ -166,4 +166,9 @@ from medtl_utils.widgets import frame_explorer
 
 widget = frame_explorer(fsdd.load_sounds())
 """,
+    "sample_size_dial": """\
+from medtl_utils.widgets import sample_size_dial
+
+widget = sample_size_dial()
+""",
 }

@@ -90,7 +90,7 @@ def test_each_widget_has_its_static_figure(path):
 def test_the_core_notebooks_have_widgets():
     cores = [p for p in NOTEBOOKS[:-1] if re.match(r"\d\d_", p.name) and not is_deep(p)]
     calls = {p.stem: widget_calls(nbformat.read(p, 4)) for p in cores}
-    assert len(calls) == 16 and min(calls.values()) >= 1, calls
+    assert len(calls) == 17 and min(calls.values()) >= 1, calls
 
 
 def test_the_static_figure_check_bites():
