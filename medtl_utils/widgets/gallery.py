@@ -144,12 +144,10 @@ widget = scanner_dial(models, lesions=3, size=32)
 import numpy as np
 from medtl_utils.widgets import inner_loop_player
 
-grid = np.linspace(-5, 5, 50)
-wave = lambda curve, x: (1 + curve) / 2 * np.sin(x + curve)
-points = lambda shots: np.linspace(-4, 4, shots)
-fit = lambda curve, shots, steps: wave(curve, grid) * (1 - 0.5**steps) * (1 - 0.5**shots)
-lines = lambda *at: {"true": wave(at[0], grid), "start": fit(*at), "other": fit(*at) / 2}
-play = lambda *at: (points(at[1]), wave(at[0], points(at[1])), grid, lines(*at))
+x, points = np.linspace(-5, 5, 50), lambda shots: np.linspace(-4, 4, shots)
+wave, near = lambda c, x: (1 + c) / 2 * np.sin(x + c), lambda k, n: (1 - 0.5**k) * (1 - 0.5**n)
+lines = lambda c, k, n: {"true": wave(c, x), "MAML": near(k, n) * wave(c, x), "joint": 0 * x}
+play = lambda c, k, n: (points(k), wave(c, points(k)), x, lines(c, k, n))
 widget = inner_loop_player(play, curves=4)
 """,
     "loss_weight_dial": """\
