@@ -23,19 +23,19 @@ def sample_size_dial() -> ipw.VBox:
     """
 
     def draw(auc: float, ill: int, patients: int) -> tuple[plt.Figure, str]:
-        expected = patients * ill / 100
-        if expected < 2:
-            raise ValueError(
-                f"{patients} patients with {ill} % ill: {expected:.1f} ill patients are expected, "
-                "and at least 2 are needed. Take more patients."
+        expected, enough = patients * ill / 100, _enough(auc, ill)
+        width = _width(auc, ill, patients) if expected >= 2 else None
+        start = f"With {patients:,} tested patients, {ill} % of them ill"
+        if width is None:
+            text = f"{start} ({expected:.1f}), no interval can be planned: at least 2 are needed. "
+        else:
+            text = (
+                f"{start} ({expected:.0f}), the 95 % interval of an AUC of {auc:g} is expected to "
+                f"be {width:.2f} wide. "
             )
-        width = _width(auc, ill, patients)
-        enough = _enough(auc, ill)
-        text = (
-            f"With {patients:,} tested patients, {ill} % of them ill ({expected:.0f}), the 95 % "
-            f"interval of an AUC of {auc:g} is expected to be {width:.2f} wide. For a width of "
-            f"{WANTED:g} the test needs {enough:,} patients. The curve falls with the square root: "
-            "four times the patients halve the width."
+        text += (
+            f"For a width of {WANTED:g} the test needs {enough:,} patients. The curve falls with "
+            "the square root: four times the patients halve the width."
         )
         return _figure(auc, ill, patients, width, enough), text
 
@@ -63,22 +63,21 @@ def _enough(auc: float, ill: int) -> int:
     return low
 
 
-def _figure(auc: float, ill: int, patients: int, width: float, enough: int) -> plt.Figure:
+def _figure(auc: float, ill: int, patients: int, width: float | None, enough: int) -> plt.Figure:
     fig, axis = plt.subplots(figsize=(7.5, 3.4))
     numbers = np.geomspace(max(20, 200 / ill), 20_000, 200)
     axis.plot(numbers, [_width(auc, ill, n) for n in numbers], color=BLUE, linestyle="-")
     axis.axhline(WANTED, color=GREY, linestyle=":")
     axis.plot(enough, WANTED, "s", color=GREY)
     axis.annotate(f"{enough:,} patients", (enough, WANTED), (6, 6), textcoords="offset points")
-    axis.plot(patients, width, "o", color=ORANGE, markersize=9)
-    axis.annotate(
-        f"{patients:,}: {width:.2f}", (patients, width), (8, 8), textcoords="offset points"
-    )
+    found = f"fewer than 2 of {patients:,} patients are ill"
+    if width is not None:
+        found = f"{patients:,} patients give a width of {width:.2f}"
+        axis.plot(patients, width, "o", color=ORANGE, markersize=9)
+        axis.annotate(
+            f"{patients:,}: {width:.2f}", (patients, width), (8, 8), textcoords="offset points"
+        )
     axis.set(xscale="log", xlabel="tested patients", ylabel="width of the 95 % interval")
     axis.set(ylim=(0, 0.8), xlim=(15, 25_000))
-    fig.suptitle(
-        f"An AUC of {auc:g}, {ill} % ill: {patients:,} patients give a width of {width:.2f}",
-        fontsize=12,
-        fontweight="bold",
-    )
+    fig.suptitle(f"An AUC of {auc:g}, {ill} % ill: {found}", fontsize=12, fontweight="bold")
     return fig

@@ -40,3 +40,4 @@ def test_too_few_ill_people_are_told():
     box = widgets.sample_size_dial()
     box.children[1].value = chapter_16.ILL.index(1)
     assert "at least 2 are needed" in told(box)
+    assert "<img" in picture(box)  # the curve stays
