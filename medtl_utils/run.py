@@ -38,13 +38,13 @@ from .evaluation import aggregate, evaluate
 from .ledger import content_key
 from .models import freeze, replace_head, save_model, source_model
 from .run_report import page
+from .spreadsheet import safe_cell
 from .training import fine_tune, predict
 
 RECIPES: dict[str, dict] = {  # name -> arguments of `freeze`, or none; and the peak learning rate
     "all layers": {"lr": 1e-3},
     "the last block and the head": {"through": "layer3", "lr": 1e-3},
 }
-FORMULA = "=+-@\t\r"  # a spreadsheet takes what begins with one of these for a formula
 
 
 def parser() -> argparse.ArgumentParser:
@@ -125,7 +125,7 @@ def _trained(model: nn.Module, task: Task, given: argparse.Namespace, checkpoint
         task,
         epochs=given.epochs,
         lr=1e-3,
-        batch_size=given.batch_size,
+        batch_size=min(given.batch_size, len(task.train)),  # a small folder is one batch
         seed=given.seed,
         checkpoint=checkpoint,
         progress=False,
@@ -190,12 +190,6 @@ def _tested(
     key = f"{_key(task, recipe, given)} test"
     scores = _cell(out / "cells" / "test.npz", key, lambda: predict(model, test).numpy())
     return test, torch.from_numpy(scores)
-
-
-def safe_cell(value: object) -> str:
-    """Text for a table that a spreadsheet shows and does not execute."""
-    text = str(value)
-    return f"'{text}" if text[:1] and text[0] in FORMULA else text
 
 
 def _write_scores(path: Path, scores: torch.Tensor, split: Split, names: bool) -> None:

@@ -24,6 +24,7 @@ import warnings
 from collections import Counter
 from pathlib import Path
 
+from ..spreadsheet import safe_cell
 from . import EXERCISES
 from .as_data import CODE, FUNCTION, NO_PYTHON, meaning, set_names
 
@@ -32,7 +33,6 @@ MOST_FILES, DEEPEST = 2_000, 8  # notebooks, folders below folders
 MOST_CELLS, LONGEST_CELL, MOST_CODE = 1_000, 20_000, 500_000  # characters
 RESULTS = ("solved", "says solved", "wrong", "says wrong", "not judged", "empty", "not found")
 COLUMNS = ("file", "exercise", "result", "note")
-FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")  # how a spreadsheet's formula begins
 
 
 class Refused(Exception):
@@ -212,11 +212,6 @@ def shown(path) -> str:
     return "".join(c if c.isprintable() else "?" for c in str(path))[:300]
 
 
-def harmless(cell: str) -> str:
-    """A cell that no spreadsheet takes for a formula."""
-    return f"'{cell}" if cell.lstrip().startswith(FORMULA) else cell
-
-
 def rows_of(folder: Path) -> list[tuple[str, str, str, str]]:
     rows = []
     for path in files_below(folder):
@@ -233,7 +228,7 @@ def write(rows: list[tuple], out: Path) -> None:
     """Write in place of `out`; where `out` is a link, the link is replaced, not its goal."""
     page = io.StringIO()
     table = csv.writer(page, quoting=csv.QUOTE_ALL, lineterminator="\n")
-    table.writerows([[harmless(shown(cell)) for cell in row] for row in [COLUMNS, *rows]])
+    table.writerows([[safe_cell(shown(cell)) for cell in row] for row in [COLUMNS, *rows]])
     with tempfile.NamedTemporaryFile("wb", dir=out.parent, delete=False) as file:
         file.write(page.getvalue().encode("utf-8-sig"))  # so that Excel reads Chinese names
     os.replace(file.name, out)

@@ -3,6 +3,7 @@
 import csv
 import re
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ import torch
 
 from medtl_utils import run as run_module
 from medtl_utils import run_report
-from medtl_utils.run import main, safe_cell
+from medtl_utils.run import main
+from medtl_utils.spreadsheet import safe_cell
 from tests.conftest import make_split
 from tests.hostile import snapshot
 from tests.unit.test_folder import noise, save
@@ -102,7 +104,7 @@ def test_one_score_a_patient_and_no_formula(finished):
     assert head == ["row", "label", f"'{LABELS[0]}", "malignant"]
     assert len(cases) == 5 and {case[1] for case in cases} <= {f"'{LABELS[0]}", "malignant"}
     assert all(abs(float(case[2]) + float(case[3]) - 1) < 2e-4 for case in cases)
-    for text in ("=1", "+1", "-1", "@a", "\t=1"):
+    for text in ("=1", "+1", "-1", "@a", "\t=1", " =1", "＝1"):
         assert safe_cell(text) == f"'{text}"
     assert safe_cell("a=1") == "a=1" and safe_cell("恶性") == "恶性" and safe_cell("") == ""
 
@@ -153,3 +155,13 @@ def test_what_cannot_be_run(finished, tmp_path, capsys):
         assert main(command) == 2
         told = capsys.readouterr().err
         assert told.startswith("Stopped: ") and word in told, told
+
+
+def test_a_folder_smaller_than_a_batch_is_one_batch(monkeypatch):
+    asked = {}
+    monkeypatch.setattr(run_module, "fine_tune", lambda *_, **how: asked.update(how))
+    for size in (8, 32):
+        given = run_module.parser().parse_args(["folder", "--batch-size", str(size)])
+        small = SimpleNamespace(train=make_split(n=12), classes=("benign", "malignant"))
+        run_module._trained(None, small, given, None)
+        assert asked["batch_size"] == min(size, len(small.train)) <= 12
