@@ -45,7 +45,7 @@ NUMERALS = {
     **{"third": 0, "fourth": 1, "fifth": 2, "sixth": 3, "quarters": 1},
 }
 HAN_NUMERALS = "三 四 五 六 七 八 九 十 十二 三十".split()
-EVERYDAY = ("evidence", "round")  # terms in one place, everyday words in another
+EVERYDAY = ("round",)  # a term in one place, an everyday word in another
 
 
 def pieces(text: str) -> list[tuple[str, str]]:
