@@ -23,7 +23,9 @@ def unused(sources: dict[str, str]) -> list[str]:
             name = getattr(node, "name", "")
             if isinstance(node, ast.FunctionDef | ast.ClassDef) and words[name] == 1:
                 own = [ast.unparse(d) for d in node.decorator_list]
-                if not name.startswith(("test_", "__")) and not any("autouse=True" in d for d in own):
+                if not name.startswith(("test_", "__")) and not any(
+                    "autouse=True" in d for d in own
+                ):
                     found.append(f"{path}: {name}")
     return sorted(line for line in found if line.split(": ")[1] not in BY_TOOLS)
 
