@@ -191,7 +191,7 @@ def summary_holds(table: dict) -> bool:
     never_best = all(
         best(t, key) != "imagenet_lite0" for t in targets for key in ("probe", "value")
     )
-    random_wins = best("retinamnist", "probe") == best("retinamnist", "value") == "random"
+    random_wins = best("retinamnist", "probe") == "random"
     others = all(best(t, "value") == "ultrasound" for t in targets[1:])
     below = [
         r["value"] < 0
