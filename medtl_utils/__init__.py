@@ -10,7 +10,7 @@ from importlib import import_module
 __version__ = "0.1.0"
 
 _HOME = {
-    "data": ("DataError", "Split", "Task", "TestSetOpened", "check_disjoint", "find_twins"),
+    "data": ("DataError", "Split", "Task", "TestSetOpened", "check_disjoint"),
     "datasets": ("load_task",),
     "datasets.folder_read": ("read_folder",),
     "before": ("before_training",),

@@ -152,22 +152,6 @@ def _rows_and_series(labels: list[str]) -> tuple[list[str], list[str]]:
     return labels, [""]
 
 
-def plot_histories(
-    histories: dict[str, dict[str, list[float]]], key: str, title: str, ylabel: str
-) -> None:
-    """One line a run over the epochs: `histories` maps its name to the result of `fine_tune`."""
-    fig, axis = plt.subplots(figsize=(7.5, 3.2))
-    for name, history in histories.items():
-        epochs = np.arange(1, len(history[key]) + 1)
-        axis.plot(epochs, history[key], marker="o", markersize=4, label=name)
-    axis.set(title=title, xlabel="epoch", ylabel=ylabel)
-    axis.legend()
-    ends = "; ".join(
-        f"{name} from {h[key][0]:.2f} to {h[key][-1]:.2f}" for name, h in histories.items()
-    )
-    show(fig, f"{ylabel} over the epochs: {ends}.")
-
-
 def plot_flow(
     steps: list[tuple[str, int, dict[str, int]]],
     title: str = "What was taken, and what was not",

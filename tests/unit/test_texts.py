@@ -2,11 +2,14 @@
 
 import json
 import re
+from collections import Counter
 
 import pytest
 
-from medtl_utils import phantom
+from medtl_utils import load_task, phantom, source_model
+from medtl_utils.datasets import breast_lesions_usg, busi, fsdd
 from medtl_utils.models import ULTRASOUND_SHA256
+from studies import evidence_plan
 from studies.evidence_shown import row_of
 from studies.evidence_texts import FILES, PLACE, TABLES, Tables, filled
 from tests.conftest import ROOT
@@ -85,3 +88,118 @@ def test_the_card_names_the_file_that_ships():
 
 def test_the_datasheet_names_the_best_auc():
     assert f"is {phantom.best_auc():.3f}"[3:].lstrip("0") in TEXTS["data/README.md"]
+
+
+# ---- sentences that are made from tables and data ---------------------------------------------
+
+
+def of_the_recipes() -> dict[str, list[str]]:
+    """Both chosen ways by cross-validation; the size of the test fold."""
+    ways, chosen = table("recipes")["ways"], table("recipes")["chosen"]
+    of = lambda side: row_of(ways, side=side, way=chosen[side])["value"]
+    fold, kind = (busi.read_table()[key] for key in ("fold", "class"))
+    n, ill = int((fold == 0).sum()), int(((fold == 0) & (kind == "malignant")).sum())
+    both = f"give {of('transfer'):.3f} and {of('scratch'):.3f}"
+    return {
+        "README.md": [both, f"its {n} images ({ill} cancers)"],
+        "data/MODEL_CARD.md": [f"{n} images ({ill} cancers) cannot settle it"],
+    }
+
+
+def of_the_data() -> dict[str, list[str]]:
+    """How much of each data set ships."""
+    eyes = [len(part) for part in _parts(load_task("retinamnist", size=28))]
+    women = breast_lesions_usg.load_breast_descriptors()
+    kinds = [int((women["classification"] == k).sum()) for k in ("benign", "malignant", "normal")]
+    tumours = Counter(busi.read_table()["class"].tolist())
+    said, heard = len(fsdd.load_words()), len(fsdd.load_sounds())
+    finding = ", ".join(f"{tumours[f]} {f}" for f in busi.FINDINGS)
+    return {
+        "README.md": [
+            f"{sum(tumours.values())} real breast-ultrasound images",
+            f"{sum(eyes):,} fundus photographs",
+            f"descriptors of {sum(kinds)} women's lesions",
+            f"log-mel spectrograms of {said:,} recordings, six speakers, and {heard} recordings",
+        ],
+        "data/README.md": [
+            f"{finding}.",
+            f"{eyes[0]:,} to train, {eyes[1]} to validate, {eyes[2]} to test",
+            f"{sum(kinds)} women, one scan each: {kinds[0]} benign, {kinds[1]} malignant, "
+            f"{kinds[2]} normal",
+            f"{said:,} recordings at 8 kHz",
+        ],
+    }
+
+
+def _parts(task) -> tuple:
+    return task.train, task.val, task._test
+
+
+def of_the_source() -> dict[str, list[str]]:
+    """How the source was trained, and what it reads worst, from chance to certainty."""
+    made, normal = table("pretrain"), source_model("ultrasound").normalisation
+    guess = {name: 1 / len(v) for name, v in phantom.DESCRIPTORS.items()}
+    way = {n: (made["accuracy"][n] - g) / (1 - g) for n, g in guess.items()}
+    worst = sorted(sorted(way, key=way.get)[:3], key=list(guess).index)
+    words = {4: "four", 2: "two", 1: "one"}
+    draws = [words[evidence_plan.DRAWS[n]] for n in (25, 100, 200, None)]
+    size = (ROOT / "data" / "ultrasound_resnet18.safetensors").stat().st_size
+    return {
+        "data/MODEL_CARD.md": [
+            "{}, {} and {} are named least well".format(*worst).capitalize(),
+            f"learning rate up to {made['lr']}, weight decay 0.05, batches of {made['batch_size']}",
+            f"(pixel / 255 − {normal.mean[0]:.2f}) / {normal.std[0]:.2f}",
+            f"BatchNorm in float32, {size / 1e6:.1f} MB",
+            "({}, {}, {} draws, {})".format(*draws),
+        ]
+    }
+
+
+def of_the_phantom() -> dict[str, list[str]]:
+    task = load_task("phantom")
+    people = len({*task.train.patients, *task.val.patients})
+    people = 240 if abs(people - 240) < 15 else people  # 2.5 images each on average
+    images, tested = len(task.train) + len(task.val), len(set(task._test.patients))
+    return {
+        "data/README.md": [
+            f"{images} labelled images of about {people} patients",
+            f"about {round(len(task._test), -3):,} images of {tested} other patients",
+        ]
+    }
+
+
+MAKERS = (of_the_recipes, of_the_data, of_the_source, of_the_phantom)
+
+
+def unsaid(texts: dict[str, str], makers=MAKERS) -> list[str]:
+    """Sentences that the tables make and the texts do not hold."""
+    flat = {name: " ".join(text.split()) for name, text in texts.items()}
+    made = [make() for make in makers]
+    return [s for one in made for name, said in one.items() for s in said if s not in flat[name]]
+
+
+@pytest.mark.parametrize("make", MAKERS, ids=lambda make: make.__name__)
+def test_sentences_with_numbers_are_those_of_tables_and_data(make):
+    assert unsaid(TEXTS, [make]) == []
+    wanted = [said for of_one in make().values() for said in of_one]
+    for said in wanted:  # planted: another digit, or another name
+        other = re.sub(r"\d", lambda m: str((int(m[0]) + 1) % 10), said)
+        other = other if other != said else said.swapcase()
+        planted = {n: " ".join(t.split()).replace(said, other) for n, t in TEXTS.items()}
+        assert said in unsaid(planted, [make])
+
+
+def test_the_picture_is_told_as_it_is():
+    """The headline figure's words: above scratch everywhere; no control interval without zero."""
+    gains = table("evidence_first")["gains"]
+    for n in (25, 100, 200, None):
+        assert row_of(gains, arm="ultrasound", against="scratch", n=n)["low"] > 0
+        assert row_of(gains, arm="ultrasound", against="shapes", n=n)["low"] > 0
+    for name in ("README.md", "data/MODEL_CARD.md"):
+        assert "above training from scratch at 25, 100, 200 and all images" in TEXTS[name]
+
+
+def test_the_datasheet_quotes_notebook_12():
+    page = (ROOT / "notebooks" / "12_cross_modal.ipynb").read_text(encoding="utf-8")
+    (found,) = set(re.findall(r"descriptors alone: AUC 0(\.\d\d) \(", page))
+    assert f"reaches {found} ([notebook 12]" in TEXTS["data/README.md"]
