@@ -5,6 +5,7 @@ the folder that `make wheelhouse` fills. On the oldest Python the versions of co
 the file that CONSTRAINTS names), on the newest one the newest versions that fit.
 """
 
+import ast
 import email
 import os
 import re
@@ -21,9 +22,10 @@ import pytest
 import medtl_utils
 from tests.conftest import ROOT, run_offline
 
-pytestmark = pytest.mark.slow
+slow, check = pytest.mark.slow, pytest.mark.check
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 OLDEST = tuple(map(int, re.search(r">=(\d+)\.(\d+)", PROJECT["requires-python"]).groups()))
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 TWINE = "twine>=6.1,<8"  # the first that knows licence expressions
 JOB = """
 import sys
@@ -96,6 +98,7 @@ def described(wheel: Path) -> tuple[email.message.Message, list[str]]:
         return email.message_from_bytes(file.read(name)), licences
 
 
+@slow
 def test_the_wheel_says_its_version_and_licences(built):
     (wheel,) = built.glob("*.whl")
     said, licences = described(wheel)
@@ -106,6 +109,7 @@ def test_the_wheel_says_its_version_and_licences(built):
     assert said["Requires-Python"] == f">={OLDEST[0]}.{OLDEST[1]}"
 
 
+@slow
 def test_twine_finds_no_fault(built, tmp_path):
     """Planted: a wheel whose description is no reStructuredText, which it says it is."""
     python = environment(tmp_path / "twine", sys.executable)
@@ -132,6 +136,7 @@ def install(python: Path, wheel: Path, pinned: bool, cwd: Path) -> None:
     run(python, "-m", "pip", "check", cwd=cwd)
 
 
+@slow
 @pytest.mark.parametrize("which", ["oldest", "newest"])
 def test_the_wheel_works_in_an_empty_environment(which, built, tmp_path):
     command = chosen(which, interpreters())
@@ -144,8 +149,43 @@ def test_the_wheel_works_in_an_empty_environment(which, built, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     said = done.stdout.strip().splitlines()[-1]
     assert f" {medtl_utils.__version__} {tmp_path / 'empty'}" in said and said.endswith("156 True")
+    assert run_colab_cell(python, tmp_path) == [str(tmp_path / "course" / "data")] * 2
 
 
+def colab_cell() -> str:
+    (cell,) = re.findall(r"```python\n(ADDRESS = .+?)```", README, re.S)
+    return cell
+
+
+def run_colab_cell(python: Path, folder: Path) -> list[str]:
+    """Where the data of the package lie after the README's cell; its extras are left out.
+
+    What a notebook of Colab would run, run by IPython: with the address of this checkout.
+    """
+    quiet = ["--colors=NoColor", f"--ipython-dir={folder / 'ipython'}"]
+    cell = re.sub(r'"course\[[\w,]+\]"', "course", colab_cell())
+    cell = cell.replace("https://...", f"file://{ROOT}")
+    cell += "import medtl_utils\nfrom pathlib import Path\nprint(medtl_utils.data_folder())\n"
+    cell += "print(Path(medtl_utils.__file__).parents[1] / 'data')\n"
+    said = run(python, "-m", "IPython", *quiet, "-c", cell, cwd=folder)
+    return said.splitlines()[-2:]
+
+
+@check
+def test_the_cell_for_colab_names_every_extra():
+    """It is Python with IPython's commands, and says in both READMEs that nobody tried it there."""
+    from IPython.core.inputtransformer2 import TransformerManager
+
+    cell = colab_cell()
+    ast.parse(TransformerManager().transform_cell(cell))
+    named = set(re.search(r"course\[([\w,]+)\]", cell)[1].split(","))
+    assert named == set(PROJECT["optional-dependencies"]) - {"test"}
+    assert "not tried there" in README
+    for text in (README, (ROOT / "README.zh-CN.md").read_text(encoding="utf-8")):
+        assert not re.search(r"!\[[^\]]*\]\(https?:", text), "a badge says what nobody checks here"
+
+
+@check
 def test_a_missing_python_is_named():
     """Skipped, with the version that is missing; never taken for another one."""
     here = {OLDEST: "old", (3, 99): "new"}
