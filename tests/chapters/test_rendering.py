@@ -3,7 +3,7 @@
 import copy
 
 import pytest
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from studies.evidence_shown import LINES
 from tests.chapters import rendering_rules as rules
@@ -11,6 +11,7 @@ from tests.chapters.reading_rules import NOTEBOOKS, TEMPLATE, read
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.check
+TEXTS = [p for folder in (".", "data", "notebooks") for p in sorted((ROOT / folder).glob("*.md"))]
 
 
 @pytest.mark.parametrize("rule", rules.RULES, ids=lambda r: r.__name__)
@@ -19,6 +20,13 @@ def test_notebook_is_readable_elsewhere(path, rule):
     if path.stem in rules.WAITING and rule is rules.formulas:
         pytest.skip("its next version is still to come")
     assert list(rule(read(path), path)) == []
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=lambda p: p.name)
+def test_text_is_readable_on_github(path):
+    notebook = new_notebook(cells=[new_markdown_cell(path.read_text(encoding="utf-8"))])
+    for rule in (rules.formulas, rules.folded_parts, rules.plain_tags):
+        assert list(rule(notebook, path)) == []
 
 
 def shown(**data):
