@@ -162,11 +162,12 @@ def run_colab_cell(python: Path, folder: Path) -> list[str]:
 
     What a notebook of Colab would run, run by IPython: with the address of this checkout.
     """
+    (folder / "ipython").mkdir()
     quiet = ["--colors=NoColor", f"--ipython-dir={folder / 'ipython'}"]
     cell = re.sub(r'"course\[[\w,]+\]"', "course", colab_cell())
     cell = cell.replace("https://...", f"file://{ROOT}")
     cell += "import medtl_utils\nfrom pathlib import Path\nprint(medtl_utils.data_folder())\n"
-    cell += "print(Path(medtl_utils.__file__).parents[1] / 'data')\n"
+    cell += "print(Path(medtl_utils.__file__).resolve().parents[1] / 'data')\n"
     said = run(python, "-m", "IPython", *quiet, "-c", cell, cwd=folder)
     return said.splitlines()[-2:]
 
