@@ -16,7 +16,8 @@ from .run_sections import calibration_part, subgroups_part
 WORST = 6  # errors in the picture
 STYLE = """
 body { font-family: sans-serif; max-width: 60em; margin: 0 auto; padding: 1em; color: #222; }
-.warning { background: #222; color: #fff; padding: 0.8em; font-size: 1.2em; font-weight: bold; }
+p.warning { max-width: none; background: #222; color: #fff; padding: 0.8em; font-size: 1.2em; }
+p.warning { font-weight: bold; }
 h2 { border-top: 2px solid #222; padding-top: 0.6em; margin-top: 1.6em; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; margin: 1em 0; }
@@ -28,6 +29,7 @@ p, figcaption { max-width: 46em; line-height: 1.4; }
 figcaption { color: #444; font-size: 0.9em; }
 pre { white-space: pre-wrap; background: #f4f4f4; padding: 0.8em; }
 """
+NAMES = {"auc": "AUC", "brier": "Brier score"}
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 WARNING = "Not for diagnosis. This report is for research and teaching."
 
@@ -74,7 +76,7 @@ def _first(task: Task, test: Split, given) -> str:
 
 def _metrics(result: dict, test: Split) -> str:
     rows = [
-        [name.replace("_", " "), f"{value:.3f}", f"{low:.3f} to {high:.3f}"]
+        [NAMES.get(name, name.replace("_", " ")), f"{value:.3f}", f"{low:.3f} to {high:.3f}"]
         for name, (value, low, high) in result.items()
     ]
     unit = "patients" if test.patients is not None else "images (patients unknown)"

@@ -123,10 +123,10 @@ def subgroups_part(scores: torch.Tensor, split: Split, task: Task) -> tuple[str,
         unit = "patients" if split.patients is not None else "images"
         head = [column, unit, "of each class", "AUC", "95 % interval"]
         parts.append(table(head, rows, f"By {column}"))
-        told = [f"{row[0]} {row[3]}" + f" ({row[4]})" * bool(row[4]) for row in rows]
-        words.append(f"AUC by {column}: {', '.join(told)}")
+        told = [f"{row[0]}: {row[3]}" + f" ({row[4]})" * bool(row[4]) for row in rows]
+        words.append(f"AUC by {column}. {', '.join(told)}")
     if not parts:
-        none = "index.csv has no column site or age, so no subgroup can be shown"
+        none = "There is no column site or age in a table index.csv, so no subgroup can be shown"
         return paragraph(f"{none}. Add them: a network may fail in one hospital or age only."), none
     return paragraph(UNPLANNED) + "".join(parts), "; ".join(words) + "."
 
@@ -170,6 +170,6 @@ def _bands(values: np.ndarray, known: np.ndarray) -> dict[str, np.ndarray]:
             f"up to {high:g}" if high < np.inf else "",
         ]
         rows = np.flatnonzero((values > low) & (values <= high))
-        groups[" ".join(filter(None, parts)) or "any age"] = rows
+        groups[", ".join(filter(None, parts)) or "any age"] = rows
     unknown = np.flatnonzero(~np.isfinite(values))
     return groups | ({"unknown": unknown} if len(unknown) else {})

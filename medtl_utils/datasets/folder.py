@@ -15,7 +15,7 @@ from .folder_table import Decision
 
 PREFIX = "folder:"
 TEST_FOLDS = 5  # one of them is the test set: 20 %
-NEEDED = 6  # patients or groups a class: to train, to validate, and 20 % to test
+NEEDED = TEST_FOLDS  # patients or groups a class: one to test, four to train and validate
 
 
 def load(

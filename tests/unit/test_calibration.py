@@ -153,7 +153,7 @@ def test_too_few_ill_ones_are_told():
     few.descriptors = {"site": np.array(["A"] * 39)}
     task.train.descriptors, task.val.descriptors = ({"site": np.full(n, "A")} for n in (90, 30))
     html, words = run_sections.subgroups_part(kept, few, task)
-    assert words == "AUC by site: A too few." and "30 benign, 9 malignant" in html
+    assert words == "AUC by site. A: too few." and "30 benign, 9 malignant" in html
 
 
 def test_subgroups_by_site_and_age():
@@ -161,12 +161,12 @@ def test_subgroups_by_site_and_age():
     sites = lambda n: np.array([["North", "South", "=East", ""][i // 2 % 4] for i in range(n)])
     scores, test, task = reported(site=sites, age=ages)
     html, words = run_sections.subgroups_part(scores, test, task)
-    assert words.count("(0.") == 4 + 3 + 1 and "unknown too few" not in words
+    assert words.count("(0.") == 4 + 3 + 1 and "unknown: too few" not in words
     for name, rows in run_sections._sites(test.descriptors["site"]).items():
         part = test[np.flatnonzero(test.descriptors["site"] == name.replace("unknown", ""))]
         assert len(rows) == len(part) == 60
         value = evaluate(scores[rows], test[rows])["auc"][0]
-        assert f"{name} {value:.2f} (" in words
+        assert f"{name}: {value:.2f} (" in words
     limits = re.findall(r"up to ([\d.]+)", words)
     known = np.concatenate([s.descriptors["age"] for s in (task.train, task.val)])
     assert np.isclose((known[np.isfinite(known)] <= float(limits[0])).mean(), 1 / 3, atol=0.05)

@@ -200,7 +200,7 @@ FOLDERS = {
         save(root / "train" / "benign" / f"{i}.png", noise(str(i))) for i in range(3)
     ],
     "one class only, 'benign', and a classifier needs two": folder_with(("benign", 8)),
-    "needs 6 images .* 'b' has 5. Add images": folder_with(("a", 8), ("b", 5)),
+    "needs 5 images .* 'b' has 4. Add images": folder_with(("a", 8), ("b", 4)),
     "'benign' has 1, 'malignant' has 1": one_image_only,
     "'Benign' and 'benign' differ only in capital": folder_with(("Benign", 8), ("benign", 8)),
     "9 of 16 images cannot be taken. 9 .* Save these": damaged,
