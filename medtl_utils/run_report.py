@@ -44,7 +44,9 @@ def page(task: Task, content, found, choice, scored, cases, result, given) -> st
     scores, test = scored
     calibrated = calibration_part(*cases, result)
     subgroups = subgroups_part(*cases, task)
+    wrong = int((scores.argmax(1) != test.labels).sum())
     words = {"calibration": calibrated[1], "subgroups": subgroups[1]}
+    words["errors"] = f"{wrong} of {len(test)} test images were given to a wrong class; see above."
     parts = [
         f"<h1>Report on a folder of images</h1>{paragraph(_first(task, test, given))}",
         "<h2>Result on the test set</h2>" + _metrics(result, test),
@@ -80,7 +82,8 @@ def _metrics(result: dict, test: Split) -> str:
         for name, (value, low, high) in result.items()
     ]
     unit = "patients" if test.patients is not None else "images (patients unknown)"
-    caption = f"95 % intervals over {unit}; threshold 0.5; training seeds are not in them"
+    called = "threshold 0.5" if len(test.classes) == 2 else "called is the likeliest class"
+    caption = f"95 % intervals over {unit}; {called}; training seeds are not in them"
     return table(["measure", "value", "95 % interval"], rows, caption)
 
 
@@ -131,7 +134,7 @@ def _card(task: Task, test: Split, result: dict, recipe: str, words: dict, given
         "intended use": "Research and teaching. Not for diagnosis.",
         "model": f"ResNet-18 from the source {given.source!r}; learning: {recipe}.",
         "training": f"{given.epochs} epochs, batches of {batch}, seed {given.seed}.",
-        "operating point": "0.5, not chosen on data.",
+        "operating point": "0.5, not chosen on data." if len(test.classes) == 2 else "none.",
         "code and data": "medtl_utils.run; the data are the reader's own.",
         **words,
     }

@@ -79,6 +79,8 @@ def test_the_report_names_nobody_and_needs_nothing(finished):
     text = text_of(finished)
     assert faults(text) == [] and len(text) < 2_000_000
     assert "=SUM(A1) &lt;script&gt;" in text and text.count("<h2>") == 6 and text.count("<h3>") == 2
+    empty = re.findall(r"^([a-z ]+) \[.*: NOT REPORTED$", text, re.M)
+    assert empty == ["reference standard", "sample size", "limitations"]
     assert "calibration [23a | 37]: too few" in text and "no column site or age" in text
     assert "images (patients unknown)" not in text and "95 % intervals over patients" in text
     assert str(finished) not in text
