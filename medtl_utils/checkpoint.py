@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
+import platform
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,10 +24,12 @@ def whole_file(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`; it takes path's place when the block ends without an error.
 
     A write that is killed, or finds no room, leaves `path` as it was; after a power cut, too, it
-    is one or the other. The temporary name is this process's own.
+    is one or the other. The temporary name is this machine's and process's own. What a killed
+    write left behind is removed by the next write of the same file on the same machine.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    _sweep(path)
+    part = path.with_name(f"{path.name}.{_machine()}.{os.getpid()}.part")
     try:
         yield part
         if part.is_file():
@@ -33,6 +38,37 @@ def whole_file(path: Path) -> Iterator[Path]:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _machine() -> str:
+    """A short name of this machine: process numbers mean nothing on another one."""
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+
+
+def _sweep(path: Path) -> None:
+    """Remove temporary files of `path` whose process, on this machine, is gone.
+
+    Not on Windows, where asking for a process may end it.
+    """
+    if os.name != "posix":
+        return
+    ours = re.compile(re.escape(f"{path.name}.{_machine()}.") + r"([1-9]\d{0,9})\.part")
+    for file in path.parent.iterdir():
+        named = ours.fullmatch(file.name)
+        if named and _is_gone(int(named[1])):
+            with contextlib.suppress(OSError):  # another process may sweep, too
+                file.unlink()
+
+
+def _is_gone(process: int) -> bool:
+    """Whether no process has this number; a process of somebody else is there."""
+    try:
+        os.kill(process, 0)  # 0: no signal, a question
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return False
 
 
 def store(

@@ -95,7 +95,7 @@ def run(given: argparse.Namespace) -> Path:
     folds = task.folds(given.folds, given.seed)
     chosen, table = _cross_validated(folds, given, out)
     model = _network(task, chosen, given)
-    history = _trained(model, task, given, out / "cells" / "last.safetensors")
+    _trained(model, task, given, out / "cells" / "last.safetensors")
     test, scores = _tested(model, task, chosen, given, out)
     unit_scores, units = scores, test
     if test.patients is not None:
@@ -103,7 +103,8 @@ def run(given: argparse.Namespace) -> Path:
     result = evaluate(unit_scores, units, train=task.train)
     save_model(model, out / "model.safetensors", half=True, note="Not for diagnosis.")
     _write_scores(out / "scores.csv", unit_scores, units, given.names)
-    html = page(task, content, found, (chosen, table), history, (scores, test), result, given)
+    cases = unit_scores, units
+    html = page(task, content, found, (chosen, table), (scores, test), cases, result, given)
     with whole_file(out / "report.html") as part:
         part.write_text(html, encoding="utf-8")
     return out / "report.html"
