@@ -30,7 +30,7 @@ def follows(row: dict, values, bounded: bool = False) -> bool:
 
 
 def units(runs: list[dict]) -> np.ndarray:
-    """One row a draw of patients, or one a fold of busi: the mean over the draws that hold it out."""
+    """One row a draw of patients, or a fold of busi: the mean over the draws that hold it out."""
     held = [(r["draw"] - 1) % 4 if r["data"] == "busi" else r["draw"] for r in runs]
     each = np.array([r["auc"] for r in runs])
     return np.array([each[np.array(held) == one].mean(0) for one in sorted(set(held))])
