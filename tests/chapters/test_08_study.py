@@ -30,7 +30,7 @@ def follows(row: dict, values, bounded: bool = False) -> bool:
 
 
 def units(runs: list[dict]) -> np.ndarray:
-    """One row a draw of patients, or one a fold of busi: the mean over the draws that hold it out."""
+    """One row a draw of patients, or a fold of busi: the mean over the draws that hold it out."""
     held = [(r["draw"] - 1) % 4 if r["data"] == "busi" else r["draw"] for r in runs]
     each = np.array([r["auc"] for r in runs])
     return np.array([each[np.array(held) == one].mean(0) for one in sorted(set(held))])
@@ -154,7 +154,8 @@ def told() -> list[str]:
     said += [wanted(part="scanners", mix="unlike", arm=flat, against="pooled")]
     said += [wanted(part="second", n=n, arm=arm) for n in (25, 100) for arm in ("pooled", half)]
     said += [wanted(part="second", n=100, arm="phantom alone")]
-    said += [wanted(arm="image + age, late", against=one) for one in ("image", "age")]
+    others = ("image", "age", "image + age, early")
+    said += [wanted(arm="image + age, late", against=one) for one in others]
     said += [wanted(arm="image + age, early", against="image")]
     return said + [
         wanted(arm=f"image + descriptors, {how}", against="descriptors")
@@ -178,6 +179,7 @@ def told_in_the_core() -> list[str]:
     said = [two.format_map(pick(TABLE["gains"], **what)).replace("-", "−") for what in told]
     gains = ENSEMBLES["gains"]
     said += [three(r) for r in gains if "ensemble" in r["what"]]
+    said.append(three(pick(gains, data="phantom", what=ensembles.LONGER)))
     return said + [three(half(draws)) for draws in ((1, 2, 3, 4), (5, 6, 7, 8))]
 
 
