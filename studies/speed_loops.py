@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 from torch.optim.lr_scheduler import OneCycleLR
+from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision import transforms
 
@@ -102,7 +103,7 @@ class Images(Dataset):
 
 
 def ours(job: Job, bfloat16: bool = True) -> None:
-    """`fine_tune`. Its whole call counts, setting up too; of the others, from the first batch on."""
+    """`fine_tune`. Its whole call counts; of other loops, what comes from the first batch on."""
     native = bfloat16 and training.native_bfloat16()
     with mock.patch.object(training, "native_bfloat16", return_value=native):
         job.begin()
@@ -253,7 +254,7 @@ def must_be_there(names) -> None:
 def run_loop(name: str, job: Job) -> int:
     """Train job.model by loop `name`; returns the number of updates that optimisers made."""
     made = []
-    handle = torch.optim.optimizer.register_optimizer_step_post_hook(lambda *_: made.append(1))
+    handle = register_optimizer_step_post_hook(lambda *_: made.append(1))
     try:
         function, _, arguments = LOOPS[name]
         function(job, **arguments)
