@@ -60,14 +60,14 @@ def audit(names: list[str], task: Task, start) -> list[dict]:
         row = {
             "loop": name,
             "updates": [plain["updates"], other["updates"]],
-            "pixels": max(plain["apart"]),
+            "pixels": max(plain["apart"], default=None),
             "weights": float((plain["weights"] - exact["weights"]).norm() / length),
             "changed": sum(other["apart"]) / sum(changed["apart"]),
         }
         row["same"] = (
             row["updates"] == [exact["updates"]] * 2
             and len(plain["apart"]) == len(other["apart"]) == exact["updates"]
-            and row["pixels"] <= SAME_PIXELS
+            and (row["pixels"] or 0) <= SAME_PIXELS
             and row["weights"] <= SAME_WEIGHTS["bfloat16" if half else "float32"]
             and AS_MUCH[0] <= row["changed"] <= AS_MUCH[1]
         )

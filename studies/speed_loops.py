@@ -31,7 +31,7 @@ from medtl_utils import training
 from medtl_utils.augmentation import AUGMENT
 from medtl_utils.data import Task
 
-LR, FIRST_THIRD = 1e-3, 0.3
+LR = 1e-3
 INSTALL = (
     "python3 -m venv .venv-speed && .venv-speed/bin/python -m pip install -c constraints.txt "
     "-r studies/speed_frameworks.txt --editable ."
@@ -145,25 +145,32 @@ def plain(job: Job, bfloat16: bool = False) -> None:
 
 
 def fastai(job: Job) -> None:
-    """fastai's Learner and fit_one_cycle, with the rates and momenta of PyTorch's OneCycleLR."""
+    """fastai's Learner; its fit_one_cycle counts steps otherwise, so PyTorch's rates stand in."""
     from functools import partial
 
+    import fastai.callback.progress  # noqa: F401  (no_bar of a Learner)
+    from fastai.callback.core import Callback
     from fastai.data.core import DataLoaders
     from fastai.learner import Learner
     from fastai.optimizer import OptimWrapper
 
-    adamw = partial(OptimWrapper, opt=torch.optim.AdamW)
+    class Rates(Callback):
+        def before_fit(self):
+            self.rates = OneCycleLR(self.learn.opt.opt, LR, total_steps=job.steps)
+
+        def after_step(self):
+            self.rates.step()
+
     learner = Learner(
         DataLoaders(*job.loaders(), device=torch.device("cpu")),
         job.model,
         loss_func=nn.CrossEntropyLoss(),
-        opt_func=adamw,
+        opt_func=partial(OptimWrapper, opt=torch.optim.AdamW),
         wd=training.WEIGHT_DECAY,
         wd_bn_bias=True,
-        moms=(0.95, 0.85, 0.95),
     )
     with learner.no_bar(), learner.no_logging():
-        learner.fit_one_cycle(job.epochs, LR, div_final=25e4, pct_start=FIRST_THIRD)
+        learner.fit(job.epochs, LR, cbs=Rates())
 
 
 def lightning(job: Job, precision: str = "32-true") -> None:
@@ -171,6 +178,7 @@ def lightning(job: Job, precision: str = "32-true") -> None:
     import lightning
 
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    job.model.train()  # Lightning leaves the mode as it finds it
 
     class Module(lightning.LightningModule):
         def __init__(self):
@@ -214,6 +222,7 @@ def skorch(job: Job) -> None:
     net = NeuralNetClassifier(
         job.model,
         criterion=nn.CrossEntropyLoss,
+        classes=list(range(len(job.task.classes))),
         optimizer=torch.optim.AdamW,
         optimizer__weight_decay=training.WEIGHT_DECAY,
         lr=LR,

@@ -89,7 +89,7 @@ def test_the_environments_command_names_what_is_raced():
     assert "-r studies/speed_frameworks.txt" in speed_loops.INSTALL
 
 
-# ---- the other rows --------------------------------------------------------------------------------
+# ---- the other rows ------------------------------------------------------------------------------
 
 
 def heads_apart(toy, monkeypatch, spoil=False) -> float:
@@ -120,7 +120,7 @@ def test_cached_features_train_the_same_head(toy, monkeypatch):
     assert heads_apart(toy, monkeypatch, spoil=True) > 0.5
 
 
-# ---- the table -------------------------------------------------------------------------------------
+# ---- the table -----------------------------------------------------------------------------------
 
 
 def faults(table: dict) -> set[str]:
