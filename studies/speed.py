@@ -20,7 +20,7 @@ import os
 import platform
 import random
 import time
-from functools import lru_cache
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -43,7 +43,7 @@ GOALS = {"plain PyTorch": 1.7, "Lightning, bf16-mixed": 1.15}
 MARGIN = 0.05  # mean AUCs of two loops that learn alike differ by less, over all rounds
 
 
-@lru_cache(maxsize=4)
+@cache
 def split_of(name: str, n: int, size: int, seed: int) -> Split:
     """The first n simulated images of a stream of patients."""
     made = simulate_target(name, n // 2 + 8, size, seed)  # 2.5 images a patient on average
