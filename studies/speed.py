@@ -9,13 +9,15 @@ A round trains every loop from the same start, in an order that changes from rou
 scores fresh simulated images. Seconds are those of the processor (`time.process_time`): on a
 machine that others use, wall time says how much of it one gets. Wall time stands beside them. The
 ratio is taken within a round; the table has its median, and the smallest and largest of the rounds.
-An interrupted run goes on with the next pair of round and setting.
+A run that is stopped, or that `--minutes` ends, goes on later with the next round; until all rounds
+are there, the table says that it is not complete.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
 import random
@@ -37,7 +39,7 @@ from studies.speed_loops import INSTALL, LOOPS, OURS, Job, must_be_there, run_lo
 from studies.speed_other import others
 from studies.tables import auc, versions, write_table
 
-SEED, EPOCHS, BATCHES, FRESH = 880, 2, (8, 32), 1024
+SEED, EPOCHS, BATCHES, FRESH = 880, 2, (32, 8), 1024
 PLAN = {64: (160, 40, 3), 128: (160, 40, 1)}  # size -> (images to train, to validate, rounds)
 GOALS = {"plain PyTorch": 1.7, "Lightning, bf16-mixed": 1.15}
 MARGIN = 0.05  # mean AUCs of two loops that learn alike differ by less, over all rounds
@@ -95,18 +97,26 @@ def one_round(names: list[str], size: int, batch: int, number: int) -> list[dict
     return rows
 
 
-def all_rounds(names: list[str], file: Path) -> list[dict]:
-    """The rows of all rounds; `file` holds what an interrupted run has measured."""
+def planned() -> list[tuple[int, int, int]]:
+    """(size, batch, number of the round), in the order in which they are run."""
+    most = range(max(rounds for *_, rounds in PLAN.values()))
+    cells = [(size, batch) for size in PLAN for batch in BATCHES]
+    return [(*cell, number) for number in most for cell in cells if number < PLAN[cell[0]][2]]
+
+
+def all_rounds(names: list[str], file: Path, until: float = math.inf) -> list[dict]:
+    """The rows of all rounds; `file` holds what was measured before.
+
+    No round begins after the moment `until` (seconds since 1970), unless there is none yet.
+    """
     lines = file.read_text().splitlines() if file.is_file() else []
     kept = {tuple(key): rows for key, rows in map(json.loads, lines)}
-    for number in range(max(rounds for *_, rounds in PLAN.values())):
-        for size, (*_, rounds) in PLAN.items():
-            for batch in BATCHES:
-                key = (size, batch, number)
-                if number < rounds and key not in kept:
-                    kept[key] = one_round(names, *key)
-                    with file.open("a") as stream:
-                        stream.write(json.dumps([key, kept[key]]) + "\n")
+    for key in planned():
+        if key not in kept and (time.time() < until or not kept):
+            kept[key] = one_round(names, *key)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with file.open("a") as stream:
+                stream.write(json.dumps([key, kept[key]]) + "\n")
     return [row for rows in kept.values() for row in rows]
 
 
@@ -182,7 +192,8 @@ def table_of(rows: list[dict], other: dict, names: list[str]) -> dict:
         "environment": INSTALL,
         "recipe": f"ResNet-18 from the source that ships; {EPOCHS} epochs of AdamW, one cycle, one "
         f"thread; AUC on {FRESH} fresh simulated images a round; seconds: processor time an epoch",
-        "plan": {str(size): dict(zip(("train", "val", "rounds"), p)) for size, p in PLAN.items()},
+        "images": {str(size): {"train": t, "val": v} for size, (t, v, _) in PLAN.items()},
+        "complete": {(r["size"], r["batch"], r["round"]) for r in rows} == set(planned()),
         "seeds": sorted({SEED + r["round"] for r in rows}),
         "versions": versions() | packages,
         "native_bfloat16": native_bfloat16(),
@@ -208,17 +219,21 @@ def flags() -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--only", nargs="+", choices=list(LOOPS), help="race these loops")
-    names = list(dict.fromkeys([OURS, *(parser.parse_args().only or LOOPS)]))
+    parser.add_argument("--minutes", type=float, default=math.inf, help="begin no round later")
+    given = parser.parse_args()
+    names = list(dict.fromkeys([OURS, *(given.only or LOOPS)]))
     must_be_there(names)
     if best_device().type != "cpu":
         raise SystemExit("The race is one of CPUs. Hide the GPU: CUDA_VISIBLE_DEVICES= python ...")
     torch.set_num_threads(1)
     file = output_folder() / "speed_rounds.jsonl"
     other = {"audit": checked(names)}
-    rows = all_rounds(names, file)
+    rows = all_rounds(names, file, time.time() + 60 * given.minutes)
     other |= others()
-    print(f"wrote {write_table('speed', table_of(rows, other, names))}")
-    file.unlink()
+    table = table_of(rows, other, names)
+    print(f"wrote {write_table('speed', table)}")
+    if table["complete"]:
+        file.unlink()
 
 
 if __name__ == "__main__":

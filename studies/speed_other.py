@@ -20,7 +20,7 @@ from medtl_utils.phantom import simulate_target
 
 SEED, SIZE = 890, 64
 GROWTH = (500, 5_000, 50_000)
-IMPORTS, PATIENTS = 5, 100_000
+IMPORTS, PATIENTS = 3, 100_000
 # a fresh process: seconds and memory of what the code between the marks adds
 FRESH = """
 import json, re, time
