@@ -47,7 +47,7 @@ check: lint              ## under a minute: style, reading rules, exercises, tab
 	$(PYTEST) -m "check and not slow"
 
 test: lint               ## everything a change must pass, 30 minutes at most on two cores
-	$(PYTEST) --cov
+	$(PYTEST) --cov -p tests.clock --durations=30
 
 test-slow: $(READY_TEST) ## the rest: Run All in the browser, another processor, simulations
 	$(PYTEST) -m slow
