@@ -25,6 +25,7 @@ from medtl_utils import processes, training
 from medtl_utils.augmentation import augment
 from medtl_utils.models import replace_head, set_batchnorm, source_model
 from tests.conftest import make_split
+from tests.kills import small
 
 training.autocast = lambda device: contextlib.nullcontext()
 RANK = int(os.environ.get("RANK", "0"))
@@ -38,9 +39,13 @@ def task() -> SimpleNamespace:
     return SimpleNamespace(train=make_split("train", 29), val=make_split("val", 11, seed=1))
 
 
-def network(batchnorm: str, dtype: torch.dtype = torch.float32) -> nn.Module:
+def resnet() -> nn.Module:
     torch.manual_seed(0)
-    model = replace_head(source_model("random"), 2)
+    return replace_head(source_model("random"), 2)
+
+
+def network(batchnorm: str, made=small, dtype: torch.dtype = torch.float32) -> nn.Module:
+    model = made()
     set_batchnorm(model, batchnorm)
     normalise = model.normalisation
     model.normalisation = lambda images: normalise(images).to(dtype)
@@ -172,11 +177,12 @@ def torchs_own() -> str:
 def compared() -> dict[str, float]:
     """Variant -> relative difference of the gradients of two processes from those of one."""
     one, two = training.fine_tune, processes.fine_tune
-    frozen = gradients(one, network("frozen"))
-    found = {"frozen": difference(gradients(two, network("frozen")), frozen)}
-    trained = gradients(one, network("train", torch.float64))
-    found["train"] = difference(gradients(two, network("train", torch.float64)), trained)
-    by_hand = synchronised(network("train", torch.float64))
+    frozen = gradients(one, network("frozen", resnet))
+    found = {"frozen": difference(gradients(two, network("frozen", resnet)), frozen)}
+    exact = {"batchnorm": "train", "dtype": torch.float64}
+    trained = gradients(one, network(**exact))
+    found["train"] = difference(gradients(two, network(**exact)), trained)
+    by_hand = synchronised(network(**exact))
     found["synchronised"] = difference(gradients(two, by_hand), trained)
     for planted in (mean_of_means, own_augmentation):
         with planted() as more:
