@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from inspect import signature
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -90,6 +91,12 @@ def test_one_process_is_the_plain_loop(tiny_task, monkeypatch):
     assert same(*models) and histories[0] == histories[1]
     assert processes.is_first() and processes.from_first("a") == "a"
     processes.disconnect()
+
+
+def test_both_functions_take_the_same_arguments():
+    both = (training.fine_tune, processes.fine_tune)
+    kept = [[(p.name, p.default, p.kind) for p in signature(f).parameters.values()] for f in both]
+    assert kept[0] == kept[1]
 
 
 class Alone:
