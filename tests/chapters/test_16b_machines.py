@@ -82,12 +82,28 @@ def test_the_synchronised_layer_is_pytorchs_for_one_process():
     alone = SimpleNamespace(all_reduce=lambda x: None)
     for change, right in (
         ((), True),
-        ((("variance + layer.eps", "variance"),), False),
+        ((("/ n + layer.eps", "/ n"),), False),
         ((("* layer.weight[:, None, None]", "* 1"),), False),
     ):
         space = namespace("16b", *change)
         space["dist"] = alone
         assert normalises_as_torch(space["normalise_together"]) is right
+
+
+def sums_value_and_gradient(change=()) -> bool:
+    """Two processes that hold the same: the sum is twice the value, and so is the gradient."""
+    space = namespace("16b", *change)
+    space["dist"] = SimpleNamespace(all_reduce=lambda x: x.mul_(2))
+    x = torch.tensor([1.0, -3.0], requires_grad=True)
+    total = space["summed"](x)
+    (total * torch.tensor([1.0, 5.0])).sum().backward()
+    return total.tolist() == [2.0, -6.0] and x.grad.tolist() == [2.0, 10.0]
+
+
+def test_a_sum_over_processes_sums_its_gradient():
+    assert sums_value_and_gradient()
+    assert not sums_value_and_gradient([("total.register_hook(over_all)", "None")])
+    assert not sums_value_and_gradient([("over_all(x) - x.detach()", "0 * x")])
 
 
 # ---- the time of a step --------------------------------------------------------------------------
