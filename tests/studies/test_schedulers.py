@@ -31,7 +31,7 @@ def begun(folder: Path) -> Counter:
     return Counter(map(int, (folder / "begun").read_text().split()))
 
 
-def test_a_worker_that_is_killed_loses_its_running_cell_alone(toy, tmp_path, monkeypatch):  # noqa: F811
+def test_a_killed_worker_loses_its_running_cell(toy, tmp_path, monkeypatch):  # noqa: F811
     from distributed import LocalCluster
 
     plain = plant(tmp_path / "plain")

@@ -159,7 +159,7 @@ def test_without_accelerate_it_says_what_to_install(tiny_task, monkeypatch):
     monkeypatch.setenv("LOCAL_RANK", "0")
     monkeypatch.setitem(sys.modules, "accelerate", None)
     with pytest.raises(DataError, match=r"pip install -e .*machines"):
-        processes.fine_tune(fresh(), tiny_task, progress=False)
+        processes.fine_tune(fresh(), tiny_task, batch_size=8, progress=False)
 
 
 # ---- the command ---------------------------------------------------------------------------------
