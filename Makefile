@@ -10,7 +10,7 @@ SEATS ?= 1
 WHEELS ?= wheelhouse
 OFFLINE ?=
 # what the chapters need beside the package: everything but the tests
-EXTRAS := imagenet,dicom,ecg,genes,adapters,small
+EXTRAS := imagenet,dicom,ecg,genes,adapters,small,machines
 VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready

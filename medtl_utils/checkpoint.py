@@ -91,13 +91,13 @@ def store(
         ) from error
 
 
-def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict, dict]:
-    """Tensors, history and run of a checkpoint.
+def _read(path: Path, content: bytes | None = None) -> tuple[dict[str, torch.Tensor], dict, dict]:
+    """Tensors, history and run of a checkpoint; of its `content`, where another has read it.
 
     The bytes are copied, not mapped: Windows does not replace a file that is mapped.
     """
     try:
-        content = path.read_bytes()
+        content = path.read_bytes() if content is None else content
         tensors = load(content)
         header = content[8 : 8 + int.from_bytes(content[:8], "little")]
         metadata = json.loads(header)["__metadata__"]
@@ -109,16 +109,22 @@ def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict, dict]:
 
 
 def resume(
-    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, schedule, run: dict
+    path: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    schedule,
+    run: dict,
+    content: bytes | None = None,
 ) -> dict:
     """Put model, optimiser and schedule back to where `store` left them; returns the history.
 
     `schedule`: a OneCycleLR, whose steps are shared evenly by run["epochs"]. `run`: what makes the
-    run the same one. Raises ValueError, saying what differs, for a file of another run (nothing is
-    changed then), DataError for a file that cannot be read.
+    run the same one. `content`: the file's bytes, where this process cannot read it. Raises
+    ValueError, saying what differs, for a file of another run (nothing is changed then), DataError
+    for a file that cannot be read.
     """
     path = Path(path)
-    tensors, history, stored = _read(path)
+    tensors, history, stored = _read(path, content)
     _check_same_run(path, stored, json.loads(json.dumps(run)))
     model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model/")})
     state: dict[int, dict] = {}
