@@ -245,7 +245,8 @@ STUDY = Study(
         "updates": UPDATES,
         "batch": BATCH,
         "arms": [NONE, *ARMS, MIXUP],
-        "interval": "95 %, paired, t over 4 folds of 2 draws (busi) or 5 draws of patients (phantom)",
+        "interval": "95 %, paired, t over 4 folds of 2 draws (busi) or 5 draws of patients "
+        "(phantom)",
     },
     code=tuple(f"medtl_utils.{k}" for k in ("training", "models", "grouping", "phantom")),
 )
