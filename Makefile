@@ -10,7 +10,7 @@ SEATS ?= 1
 WHEELS ?= wheelhouse
 OFFLINE ?=
 # what the chapters need beside the package: everything but the tests
-EXTRAS := imagenet,dicom,ecg,genes,adapters,small
+EXTRAS := imagenet,dicom,ecg,genes,adapters,small,machines
 VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
@@ -47,7 +47,7 @@ check: lint              ## under a minute: style, reading rules, exercises, tab
 	$(PYTEST) -m "check and not slow"
 
 test: lint               ## everything a change must pass, 30 minutes at most on two cores
-	$(PYTEST) --cov
+	$(PYTEST) --cov -p tests.clock --durations=30
 
 test-slow: $(READY_TEST) ## the rest: Run All in the browser, another processor, simulations
 	$(PYTEST) -m slow

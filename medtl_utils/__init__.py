@@ -7,7 +7,7 @@ The modules are loaded when a name is first used, so that `import medtl_utils` c
 
 from importlib import import_module
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"
 
 _HOME = {
     "data": ("DataError", "Split", "Task", "TestSetOpened", "check_disjoint"),

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
+import platform
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,10 +24,12 @@ def whole_file(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`; it takes path's place when the block ends without an error.
 
     A write that is killed, or finds no room, leaves `path` as it was; after a power cut, too, it
-    is one or the other. The temporary name is this process's own.
+    is one or the other. The temporary name is this machine's and process's own. What a killed
+    write left behind is removed by the next write of the same file on the same machine.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    _sweep(path)
+    part = path.with_name(f"{path.name}.{_machine()}.{os.getpid()}.part")
     try:
         yield part
         if part.is_file():
@@ -33,6 +38,37 @@ def whole_file(path: Path) -> Iterator[Path]:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _machine() -> str:
+    """A short name of this machine: process numbers mean nothing on another one."""
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+
+
+def _sweep(path: Path) -> None:
+    """Remove temporary files of `path` whose process, on this machine, is gone.
+
+    Not on Windows, where asking for a process may end it.
+    """
+    if os.name != "posix":
+        return
+    ours = re.compile(re.escape(f"{path.name}.{_machine()}.") + r"([1-9]\d{0,9})\.part")
+    for file in path.parent.iterdir():
+        named = ours.fullmatch(file.name)
+        if named and _is_gone(int(named[1])):
+            with contextlib.suppress(OSError):  # another process may sweep, too
+                file.unlink()
+
+
+def _is_gone(process: int) -> bool:
+    """Whether no process has this number; a process of somebody else is there."""
+    try:
+        os.kill(process, 0)  # 0: no signal, a question
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return False
 
 
 def store(
@@ -55,13 +91,13 @@ def store(
         ) from error
 
 
-def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict, dict]:
-    """Tensors, history and run of a checkpoint.
+def _read(path: Path, content: bytes | None = None) -> tuple[dict[str, torch.Tensor], dict, dict]:
+    """Tensors, history and run of a checkpoint; of its `content`, where another has read it.
 
     The bytes are copied, not mapped: Windows does not replace a file that is mapped.
     """
     try:
-        content = path.read_bytes()
+        content = path.read_bytes() if content is None else content
         tensors = load(content)
         header = content[8 : 8 + int.from_bytes(content[:8], "little")]
         metadata = json.loads(header)["__metadata__"]
@@ -73,16 +109,22 @@ def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict, dict]:
 
 
 def resume(
-    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, schedule, run: dict
+    path: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    schedule,
+    run: dict,
+    content: bytes | None = None,
 ) -> dict:
     """Put model, optimiser and schedule back to where `store` left them; returns the history.
 
     `schedule`: a OneCycleLR, whose steps are shared evenly by run["epochs"]. `run`: what makes the
-    run the same one. Raises ValueError, saying what differs, for a file of another run (nothing is
-    changed then), DataError for a file that cannot be read.
+    run the same one. `content`: the file's bytes, where this process cannot read it. Raises
+    ValueError, saying what differs, for a file of another run (nothing is changed then), DataError
+    for a file that cannot be read.
     """
     path = Path(path)
-    tensors, history, stored = _read(path)
+    tensors, history, stored = _read(path, content)
     _check_same_run(path, stored, json.loads(json.dumps(run)))
     model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model/")})
     state: dict[int, dict] = {}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -15,6 +17,8 @@ CANDIDATES = 3  # pictures that are compared closely with each one
 HOPEFUL = 0.75  # coarse correlation from which a closer look is worth its time
 COMPARABLE, WITH_CUTS = 5000, 2000  # more images take too long
 SCALES = (1.0, 0.9, 0.8, 0.7)  # sides of a crop
+KEEP = 4  # answers in memory: a folder is looked at when it is loaded, and before the training
+_KEPT: dict[bytes, list] = {}
 TURNS = {  # name -> (quarter turns, flipped left and right afterwards)
     "": (0, False),
     "flipped left and right": (0, True),
@@ -49,6 +53,9 @@ class Duplicate(NamedTuple):
 def find_duplicates(images: torch.Tensor, threshold: float = CORRELATION) -> list[Duplicate]:
     """Pairs of `images` uint8 (N, C, H, W) that show one picture, the most alike first.
 
+    The same pictures in another order give the same pairs. Of pictures that are equal in every
+    pixel the first one is compared with others, and each of the rest is a pair with the first.
+
     Found are copies under quarter turns and flips, of other size, brightness or contrast, and cuts
     down to about 0.7 of the side (flipped or not; above 2,000 images no cuts). Alike: Pearson
     correlation of the grey pixels at 32 × 32 above `threshold`, after the best alignment; where
@@ -61,6 +68,43 @@ def find_duplicates(images: torch.Tensor, threshold: float = CORRELATION) -> lis
             f"{len(images):,} images are too many to compare each with each; {COMPARABLE:,} at "
             "most. Compare a part of them."
         )
+    if len(images) < 2:
+        return []
+    digests = [hashlib.sha256(image.tobytes()).digest() for image in images.numpy()]
+    first = {digest: row for row, digest in reversed(list(enumerate(digests)))}
+    rows = [first[digest] for digest in sorted(first)]  # an order that depends on pixels alone
+    key = hashlib.sha256(repr((images.shape[1:], threshold)).encode() + b"".join(sorted(first)))
+    if key.digest() not in _KEPT:
+        while len(_KEPT) >= KEEP:
+            _KEPT.pop(next(iter(_KEPT)))
+        _KEPT[key.digest()] = _among_different(images[rows], threshold)
+    found = []
+    for pair in _KEPT[key.digest()]:
+        a, b = sorted((rows[pair.first], rows[pair.second]))
+        found.append(pair._replace(first=a, second=b))
+    flat = images.flatten(1)
+    copies = [(first[digest], row) for row, digest in enumerate(digests) if first[digest] != row]
+    for one, row in copies:
+        if flat[row].min() != flat[row].max():
+            found.append(Duplicate(one, row, 1.0, "", 1.0))
+    return sorted(found, key=lambda d: (-round(d.correlation, 4), d.first, d.second))
+
+
+def copy_groups(images: torch.Tensor) -> np.ndarray:
+    """(N,) int: the row of the first image of each group; pairs of `find_duplicates` are linked.
+
+    Copies of copies are in one group.
+    """
+    pairs = [d[:2] for d in find_duplicates(images)]
+    group = np.arange(len(images))
+    for a, b in pairs:
+        old, new = sorted((group[a], group[b]), reverse=True)
+        group[group == old] = new
+    return group
+
+
+def _among_different(images: torch.Tensor, threshold: float) -> list[Duplicate]:
+    """Pairs among images of which no two are equal in every pixel."""
     if len(images) < 2:
         return []
     grey = torch.cat([part.float().mean(1, keepdim=True) for part in images.split(256)])
@@ -80,7 +124,7 @@ def find_duplicates(images: torch.Tensor, threshold: float = CORRELATION) -> lis
                 one = Duplicate(*pair, float(likeness[k]), name, min(1.0, float(sides[k])))
                 if pair not in found or one.correlation > found[pair].correlation + 1e-4:
                     found[pair] = one
-    return sorted(found.values(), key=lambda d: (-round(d.correlation, 4), d.first, d.second))
+    return list(found.values())
 
 
 def _turned(images: torch.Tensor, turn: tuple[int, bool]) -> torch.Tensor:

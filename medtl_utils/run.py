@@ -8,7 +8,9 @@ once more, opens the test set once, and writes
     results/model.safetensors   for source_model("file:...")
     results/cells/              what is done; a second call goes on from there
 
-Not for diagnosis.
+In several processes: `torchrun --nproc-per-node 2 -m medtl_utils.run FOLDER --out results`. The
+trainings are shared out, as `processes` says; the first process does the rest and writes. Every
+machine needs the folder of images, the first one alone the folder of results. Not for diagnosis.
 """
 
 from __future__ import annotations
@@ -37,9 +39,10 @@ from .datasets.folder_table import EACH, UNKNOWN
 from .evaluation import aggregate, evaluate
 from .ledger import content_key
 from .models import freeze, replace_head, save_model, source_model
+from .processes import disconnect, fine_tune, from_first, is_first
 from .run_report import page
 from .spreadsheet import safe_cell
-from .training import fine_tune, predict
+from .training import predict
 
 RECIPES: dict[str, dict] = {  # name -> arguments of `freeze`, or none; and the peak learning rate
     "all layers": {"lr": 1e-3},
@@ -75,7 +78,9 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("Interrupted. The same command goes on from here.", file=sys.stderr)
         return 130
-    print(f"Done. Open {out} in a browser. Not for diagnosis.")
+    if is_first():
+        print(f"Done. Open {out} in a browser. Not for diagnosis.")
+    disconnect()
     return 0
 
 
@@ -89,13 +94,16 @@ def run(given: argparse.Namespace) -> Path:
         f"{PREFIX}{folder.resolve()}", given.size, seed=given.seed, patients=given.patients
     )
     task = replace(loaded, name="your folder")
-    (out / "cells").mkdir(parents=True, exist_ok=True)
-    found = before_training(task, names=given.names, seed=given.seed)
-    print(found, flush=True)
+    if is_first():
+        (out / "cells").mkdir(parents=True, exist_ok=True)
+        found = before_training(task, names=given.names, seed=given.seed)
+        print(found, flush=True)
     folds = task.folds(given.folds, given.seed)
     chosen, table = _cross_validated(folds, given, out)
     model = _network(task, chosen, given)
-    history = _trained(model, task, given, out / "cells" / "last.safetensors")
+    _trained(model, task, given, out / "cells" / "last.safetensors")
+    if not is_first():
+        return out / "report.html"
     test, scores = _tested(model, task, chosen, given, out)
     unit_scores, units = scores, test
     if test.patients is not None:
@@ -103,7 +111,8 @@ def run(given: argparse.Namespace) -> Path:
     result = evaluate(unit_scores, units, train=task.train)
     save_model(model, out / "model.safetensors", half=True, note="Not for diagnosis.")
     _write_scores(out / "scores.csv", unit_scores, units, given.names)
-    html = page(task, content, found, (chosen, table), history, (scores, test), result, given)
+    cases = unit_scores, units
+    html = page(task, content, found, (chosen, table), (scores, test), cases, result, given)
     with whole_file(out / "report.html") as part:
         part.write_text(html, encoding="utf-8")
     return out / "report.html"
@@ -136,17 +145,26 @@ def _trained(model: nn.Module, task: Task, given: argparse.Namespace, checkpoint
 # ---- cells: what is done is not done again -------------------------------------------------------
 
 
-def _cell(file: Path, key: str, make: Callable[[], np.ndarray]) -> np.ndarray:
-    """What `make` gives, kept in `file`; made again where the key is another."""
+def _kept(file: Path, key: str) -> np.ndarray | None:
     try:
         with np.load(file, allow_pickle=False) as kept:
-            if str(kept["key"]) == key:
-                return kept["scores"]
+            return kept["scores"] if str(kept["key"]) == key else None
     except Exception:  # a file that is missing or damaged is made again
-        pass
-    scores = make()
-    with whole_file(file) as part, open(part, "wb") as stream:
-        np.savez(stream, key=np.asarray(key), scores=scores)
+        return None
+
+
+def _cell(file: Path, key: str, make: Callable[[], np.ndarray], together: bool) -> np.ndarray:
+    """What `make` gives, kept in `file`; made again where the key is another.
+
+    `together`: all processes are here; they do what the first one finds to be missing.
+    """
+    kept = _kept(file, key) if is_first() else None
+    scores = from_first(kept) if together else kept
+    if scores is None:
+        scores = make()
+        if is_first():
+            with whole_file(file) as part, open(part, "wb") as stream:
+                np.savez(stream, key=np.asarray(key), scores=scores)
     return scores
 
 
@@ -163,8 +181,9 @@ def _cross_validated(
 ) -> tuple[str, dict[str, list[float]]]:
     """(the recipe of the highest mean AUC, recipe -> AUC of each fold)."""
     table: dict[str, list[float]] = {name: [] for name in RECIPES}
+    quiet = not (is_first() and sys.stderr.isatty())
     steps = [(name, number) for name in RECIPES for number in range(len(folds))]
-    for name, number in tqdm(steps, "cross-validation", disable=not sys.stderr.isatty()):
+    for name, number in tqdm(steps, "cross-validation", disable=quiet):
         fold, where = folds[number], out / "cells"
         place = f"{list(RECIPES).index(name)}_{number}"
 
@@ -172,13 +191,15 @@ def _cross_validated(
             model, checkpoint = _network(fold, name, given), where / f"{place}.safetensors"
             _trained(model, fold, given, checkpoint)
             scores = predict(model, fold.val).numpy()
-            checkpoint.unlink()  # its scores are kept, and it is large
+            if is_first():
+                checkpoint.unlink()  # its scores are kept, and it is large
             return scores
 
-        scores = _cell(where / f"{place}.npz", _key(fold, name, given), make)
+        scores = _cell(where / f"{place}.npz", _key(fold, name, given), make, True)
         auc = evaluate(torch.from_numpy(scores), fold.val, n_boot=50)["auc"][0]
         table[name].append(auc)
-        print(f"{name}, fold {number + 1} of {len(folds)}: AUC {auc:.3f}", flush=True)
+        if is_first():
+            print(f"{name}, fold {number + 1} of {len(folds)}: AUC {auc:.3f}", flush=True)
     return max(table, key=lambda name: np.mean(table[name])), table
 
 
@@ -188,7 +209,7 @@ def _tested(
     """The test set and its scores; opened once, also by a run that was resumed later."""
     test = task.open_test("python -m medtl_utils.run: the final result")
     key = f"{_key(task, recipe, given)} test"
-    scores = _cell(out / "cells" / "test.npz", key, lambda: predict(model, test).numpy())
+    scores = _cell(out / "cells" / "test.npz", key, lambda: predict(model, test).numpy(), False)
     return test, torch.from_numpy(scores)
 
 

@@ -9,7 +9,7 @@ and another training each. The network without a scanner left out is also tested
 4 (fold 0 stays closed). "real": 240 images of three folds of busi learn, 80 others choose; tested
 on the fourth fold and on 100 simulated patients, all scanners.
 
-Every training: 20 updates of 24 images, as many of each scanner. Each arm has two settings; ERM's
+Every training: 100 updates of 24 images, as many of each scanner. Each arm has two settings; ERM's
 rate is chosen first and the other arms keep it. "chosen" is the setting with the best AUC on the
 patients that choose; "best on test" is what a choice on the test images would have taken. AdaBN
 takes ERM's chosen network and unlabelled images of the target, of other patients (busi: other
@@ -35,12 +35,12 @@ from studies.domain_methods import BATCH, UPDATES, Net, adapted, features, log_o
 from studies.domain_rows import table
 from studies.runner import Study, main
 
-SIZE, VIEWS = 32, 2
+SIZE, VIEWS = 48, 2
 PEOPLE = {"train": 120, "val": 40, "test": 100}
 SEEDS, FOLDS = range(5), (1, 2, 3, 4)
 LEFT_OUT = (*TARGET_SCANNERS, "none")
 RATES = {"ultrasound": (3e-4, 1e-3), "random": (1e-3, 3e-3)}
-STRENGTHS = {"CORAL": (3.0, 30.0), "DANN": (0.1, 1.0), "style": (1, 2), "physics": (0.5, 1.0)}
+STRENGTHS = {"CORAL": (30.0, 300.0), "DANN": (0.1, 1.0), "style": (1, 2), "physics": (0.5, 1.0)}
 ONE_DOMAIN = ("style", "physics")  # busi has no scanners to align
 # A fourth machine, far from the three, on which nobody learns: old, coarse, without compounding.
 FAR = Scanner(0.50, 0.28, 1, 62.0, 0.9, 40.0, 0.1)
@@ -122,18 +122,21 @@ def line(of, C: float, train: dict, tests: dict) -> dict:
     return {k: model.decision_function(scaler.transform(of(v))) for k, v in tests.items()}
 
 
-def told(f: torch.Tensor, val: dict) -> float:
-    """How often a probe names the scanner from the features, on patients it has not seen."""
-    where, who = val["domains"].numpy(), val["who"]
-    if len(set(where)) < 2:
+def told(net: Net, images: list[torch.Tensor], who: np.ndarray) -> float:
+    """How often a probe names the scanner from the features, on patients it has not seen.
+
+    `images`: the same views (patients `who`) at each scanner. Chance is 1 / number of scanners.
+    """
+    if len(images) < 2:
         return 1.0
+    where, who = np.repeat(np.arange(len(images)), len(who)), np.tile(who, len(images))
     model = LogisticRegression(C=0.01, max_iter=5000)
-    x = StandardScaler().fit_transform(f.numpy())
+    x = StandardScaler().fit_transform(features(net, torch.cat(images)).numpy())
     guess = cross_val_predict(model, x, where, groups=who, cv=GroupKFold(5))
     return float((guess == where).mean())
 
 
-def tried(train: dict, val: dict, tests: dict, arm: str, settings, seed: int, rate=None):
+def tried(train, val, tests, seen: tuple, arm: str, settings, seed: int, rate=None):
     """All settings of an arm: AUC where one may choose, log-odds of each test, the networks."""
     nets, found = [], {"val": [], "scanner told": []} | {name: [] for name in tests}
     for setting in settings:
@@ -141,24 +144,27 @@ def tried(train: dict, val: dict, tests: dict, arm: str, settings, seed: int, ra
         how = (arm, setting, rate) if rate else ("ERM", 0.0, setting)
         nets.append(trained(train, source, *how, seed))
         found["val"].append(auc(val["labels"], log_odds(nets[-1], val["images"])))
-        found["scanner told"].append(told(features(nets[-1], val["images"]), val))
+        found["scanner told"].append(told(nets[-1], *seen))
         for name, images in tests.items():
             found[name].append(log_odds(nets[-1], images).numpy())
     return {k: np.array(v) for k, v in found.items()}, nets
 
 
-def all_arms(train: dict, val: dict, tests: dict, arms, seed: int) -> tuple[dict, Net]:
-    """Flat arrays "arm/test" (settings, images) and "arm/val" (settings,); ERM's chosen network."""
-    flat = {}
+def all_arms(train: dict, val: dict, tests: dict, seen, arms, seed: int) -> tuple[dict, Net]:
+    """Flat arrays "arm/test" (settings, images) and "arm/val" (settings,); ERM's chosen network.
+
+    `seen`: images that no network learned from, at each scanner of the training, and the patients.
+    """
+    flat, data = {}, (train, val, tests, seen)
     for name, of, C in (("greys", greys, 1.0), ("probe", frozen, 0.01)):
         flat |= {f"{name}/{k}": v[None] for k, v in line(of, C, train, tests).items()}
-    erm, nets = tried(train, val, tests, "ERM", RATES["ultrasound"], seed)
+    erm, nets = tried(*data, "ERM", RATES["ultrasound"], seed)
     best = int(erm["val"].argmax())
     each = {"ERM": erm}
-    each["ERM from random"], _ = tried(train, val, tests, "ERM from random", RATES["random"], seed)
+    each["ERM from random"], _ = tried(*data, "ERM from random", RATES["random"], seed)
     for arm in arms:
         rate = RATES["ultrasound"][best]
-        each[arm], _ = tried(train, val, tests, arm, STRENGTHS[arm], seed, rate)
+        each[arm], _ = tried(*data, arm, STRENGTHS[arm], seed, rate)
     flat |= {f"{arm}/{k}": v for arm, found in each.items() for k, v in found.items()}
     return flat, nets[best]
 
@@ -169,7 +175,8 @@ def scanner_cell(left: str, seed: int) -> dict:
     train, val = (shared_out(people[k], scanners) for k in ("train", "val"))
     test = people["test"]
     tests = {left: test[left]} if left != "none" else {"D": test["D"], "busi": busi_images()}
-    flat, net = all_arms(train, val, tests, STRENGTHS, seed)
+    seen = [test[s] for s in scanners], test["who"]
+    flat, net = all_arms(train, val, tests, seen, STRENGTHS, seed)
     for scanner in sorted(set(TARGET_SCANNERS) - set(tests)):  # the seen ones, for ERM alone
         flat[f"ERM, seen/{scanner}"] = log_odds(net, test[scanner]).numpy()[None]
     new = "D" if left == "none" else left
@@ -211,7 +218,7 @@ def real_cell(fold: int) -> dict:
         parts.append({"images": images[rows]} | alike)
     test = patients(fold)["test"]
     tests = {s: test[s] for s in TARGET_SCANNERS} | {"busi": images[folds == fold]}
-    flat, net = all_arms(*parts, tests, ONE_DOMAIN, fold)
+    flat, net = all_arms(*parts, tests, ([], None), ONE_DOMAIN, fold)
     people = patients(fold)["train"]
     for scanner in TARGET_SCANNERS:
         moved = adapted(net, people[scanner])

@@ -19,7 +19,7 @@ from torch import nn
 from medtl_utils import source_model
 from medtl_utils.training import autocast, best_device
 
-UPDATES, BATCH, DECAY = 20, 24, 0.05
+UPDATES, BATCH, DECAY = 100, 24, 0.05
 FEATURES = 256
 JUDGE = 10  # DANN's domain classifier learns at so many times the rate
 MIX_CHANCE, MIX_BETA = 0.5, 0.1  # of MixStyle: how often, and its Beta distribution

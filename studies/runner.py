@@ -3,6 +3,7 @@
     python -m studies.leakage                what is missing, cell after cell, then the table
     python -m studies.leakage --share 1/4    only the first quarter of the cells, no table
     python -m studies.leakage --minutes 30   begin no further cell after 30 minutes
+    python -m studies.leakage --scheduler local:4    in four processes, by Dask
 
 Each cell is one file in the cache folder, studies/NAME/. Its name and its checksum hold a key: the
 SHA-256 of the recipe, of the code that makes it, and of the weights it starts from. A file that is
@@ -27,6 +28,7 @@ import torch
 from medtl_utils.data import Split, Task
 from medtl_utils.models import ULTRASOUND_FILE
 from medtl_utils.paths import data_folder
+from studies import schedulers
 from studies.cache import HELPER, keep, made_by, pack, place, read, sha256_of, unpack
 from studies.tables import tidy, versions, write_table
 
@@ -169,6 +171,13 @@ def main(study: Study) -> None:
         "--share", type=share_in, help="1/4: the first quarter of the cells, no table"
     )
     parser.add_argument("--minutes", type=float, help="begin no cell after so many minutes")
+    parser.add_argument(
+        "--scheduler", help="local, local:4, or the address of a Dask scheduler, tcp://host:8786"
+    )
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    run(study, asked.share, asked.minutes)
+    if asked.scheduler is None:
+        run(study, asked.share, asked.minutes)
+        return
+    with schedulers.executor(asked.scheduler) as executor:
+        run(schedulers.importable(study), asked.share, asked.minutes, executor)

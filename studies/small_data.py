@@ -1,15 +1,14 @@
-"""What is each augmentation worth with few labels? One at a time, equal updates; and ensembling.
+"""What is each augmentation worth with few labels? One at a time, equal updates.
 
     python -m studies.small_data
 
-busi: each of folds 1 to 4 is held out once; n of the images of the other three are labelled (near-
-copies stay together). Fold 0, the test fold, is not touched. phantom: three draws of other
-patients, 240 to learn from and 150 to test. Draws of 25 lie within those of 100, those within all.
-Every network begins at the ultrasound source, BatchNorm's statistics held, and makes 32 updates
-with 16 images, whatever its arm and the number of labels; the same seed deals the same batches in
-all arms. Nothing is chosen, no epoch either. Intervals: t over the four folds (busi) or three draws
-(phantom), paired; a fold or draw has its own images to learn from, its own to test, and its own
-seed.
+busi: each of folds 1 to 4 is held out twice; n of the images of the other three are labelled (near-
+copies stay together), each time others, with another seed. Fold 0, the test fold, is not touched.
+phantom: five draws of other patients, 240 to learn from and 150 to test. Draws of 25 lie within
+those of 100, those within all. Every network begins at the ultrasound source, BatchNorm's
+statistics held, and makes 32 updates with 16 images, whatever its arm and the number of labels; the
+same seed deals the same batches in all arms. Nothing is chosen, no epoch either. Intervals, paired:
+t over the four folds (busi), each the mean of its two draws, or over the five draws (phantom).
 """
 
 from __future__ import annotations
@@ -32,8 +31,8 @@ from studies.tables import auc, over_seeds
 
 SIZE, UPDATES, BATCH, RATE = 64, 32, 16, 1e-3
 NUMBERS = (25, 100, None)  # labelled images; None: all
-DRAWS = {"busi": (1, 2, 3, 4), "phantom": (800, 801, 802)}  # folds held out; seeds
-MEMBERS, MEMBERS_AT = 3, 100  # networks in the ensemble, and with how many labels
+DRAWS = {"busi": tuple(range(1, 9)), "phantom": tuple(range(800, 805))}
+FOLDS = 4  # of busi: draws 1 and 5 hold out fold 1, draws 2 and 6 fold 2, and so on
 NONE = "none"
 
 
@@ -108,22 +107,22 @@ def changed(arm: str, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, t
 # ---- one network ---------------------------------------------------------------------------------
 
 
-def batches(n: int, seed: int) -> list[torch.Tensor]:
-    """Rows of UPDATES batches: pass after pass over n images, each in a new order."""
+def batches(n: int, seed: int, updates: int = UPDATES) -> list[torch.Tensor]:
+    """Rows of as many batches: pass after pass over n images, each in a new order."""
     rng = torch.Generator().manual_seed(seed)
-    passes = -(-UPDATES * BATCH // n)
+    passes = -(-updates * BATCH // n)
     order = torch.cat([torch.randperm(n, generator=rng) for _ in range(passes)])
-    return list(order[: UPDATES * BATCH].split(BATCH))
+    return list(order[: updates * BATCH].split(BATCH))
 
 
-def trained(train: Split, arm: str, seed: int) -> nn.Module:
-    """The source with a new head, after UPDATES updates of all weights."""
+def trained(train: Split, arm: str, seed: int, updates: int = UPDATES) -> nn.Module:
+    """The source with a new head, after some updates of all weights."""
     torch.manual_seed(seed)
     model = freeze(replace_head(source_model("ultrasound"), 2), through=None, batchnorm="eval")
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.05, fused=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=UPDATES)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=updates)
     model.train().to(memory_format=torch.channels_last)
-    for rows in batches(len(train), seed):
+    for rows in batches(len(train), seed, updates):
         soft = F.one_hot(train.labels[rows], 2).float()
         x, soft = changed(arm, train.images[rows].float(), soft)
         x = model.normalisation(x.round().to(torch.uint8))
@@ -161,7 +160,8 @@ def sides(data: str, draw: int) -> tuple[Split, Split]:
     """Images to learn from, of which some are labelled, and images to test."""
     if data == "busi":
         whole, fold = real()
-        return whole[fold != draw], whole[fold == draw]
+        held = (draw - 1) % FOLDS + 1
+        return whole[fold != held], whole[fold == held]
     made = {part: phantom.simulate_target(part, n, SIZE, draw) for part, n in PEOPLE.items()}
     classes = ("benign", "malignant")
     parts = [Split(name, classes=classes, positive=1, **one) for name, one in made.items()]
@@ -181,16 +181,16 @@ def labelled(pool: Split, n: int | None, draw: int, data: str) -> Split:
 
 
 def run(data: str, draw: int, n: int | None) -> dict:
-    """Probabilities of disease of the held-out images, (arms or members, images), and counts."""
+    """Probabilities of disease of the held-out images, (arms, images), and counts."""
     pool, test = sides(data, draw)
     train = labelled(pool, n, draw, data)
-    score = lambda *how: predict(trained(train, *how), test)[:, 1].numpy()
-    found = {"arms": np.stack([score(arm, draw) for arm in (NONE, *ARMS, MIXUP)])}
-    if n == MEMBERS_AT:
-        others = [score(NONE, draw + 1000 * k) for k in range(1, MEMBERS)]
-        found["members"] = np.stack([found["arms"][0], *others])
+    score = lambda arm: predict(trained(train, arm, draw), test)[:, 1].numpy()
     groups, cancers = len(np.unique(train.groups)), int((train.labels == 1).sum())
-    return found | {"labels": test.labels.numpy(), "counts": (len(train), groups, cancers)}
+    return {
+        "arms": np.stack([score(arm) for arm in (NONE, *ARMS, MIXUP)]),
+        "labels": test.labels.numpy(),
+        "counts": (len(train), groups, cancers),
+    }
 
 
 # ---- the table -----------------------------------------------------------------------------------
@@ -203,18 +203,14 @@ def aucs(scores: np.ndarray, found: dict) -> np.ndarray:
     return np.array([auc(np.stack([1 - row, row], 1), truth) for row in scores])
 
 
-def ensembles(data: str, cells: list[dict]) -> list[dict]:
-    """Mean of three single networks, and their ensemble: the mean of three probabilities."""
-    single = [aucs(found["members"], found).mean() for found in cells]
-    together = [aucs(found["members"].mean(0)[None], found)[0] for found in cells]
-    of = {"one network": single, "ensemble": together}
-    of["ensemble - one network"] = np.subtract(together, single)
-    return [{"data": data, "n": MEMBERS_AT, "what": k} | over_seeds(v) for k, v in of.items()]
+def by_unit(data: str, values: np.ndarray) -> np.ndarray:
+    """One row a draw of patients (phantom) or a fold, the mean of its draws (busi)."""
+    return values.reshape(-1, FOLDS, *values.shape[1:]).mean(0) if data == "busi" else values
 
 
 def table(results: list[tuple[dict, dict]]) -> dict:
-    """Levels without augmentation, what each augmentation adds, and ensembles."""
-    levels, gains, together, runs = [], [], [], []
+    """Levels without augmentation, and what each augmentation adds."""
+    levels, gains, runs = [], [], []
     for data in DRAWS:
         for n in NUMBERS:
             of = [(c["draw"], r) for c, r in results if (c["data"], c["n"]) == (data, n)]
@@ -222,21 +218,20 @@ def table(results: list[tuple[dict, dict]]) -> dict:
             each = np.stack([aucs(found["arms"], found) for _, found in of])  # draws, arms
             count = np.mean([found["counts"] for _, found in of], 0).round().astype(int).tolist()
             counts = dict(zip(("images", "groups", "malignant"), count))
-            levels.append(here | counts | over_seeds(each[:, 0]))
+            unit = by_unit(data, each)
+            levels.append(here | counts | over_seeds(unit[:, 0]))
             for column, arm in enumerate((*ARMS, MIXUP), 1):
-                gap = each[:, column] - each[:, 0]
+                gap = unit[:, column] - unit[:, 0]
                 gains.append(here | {"arm": arm} | over_seeds(gap))
             runs += [here | {"draw": draw, "auc": row} for (draw, _), row in zip(of, each)]
-            if n == MEMBERS_AT:
-                together += ensembles(data, [found for _, found in of])
-    return {"levels": levels, "gains": gains, "ensembles": together, "runs": runs}
+    return {"levels": levels, "gains": gains, "runs": runs}
 
 
 STUDY = Study(
     name="small_data",
     cells=[
         {"data": data, "draw": draws[k], "n": n}
-        for k in range(4)
+        for k in range(len(DRAWS["busi"]))
         for data, draws in DRAWS.items()
         for n in NUMBERS
         if k < len(draws)
@@ -250,7 +245,8 @@ STUDY = Study(
         "updates": UPDATES,
         "batch": BATCH,
         "arms": [NONE, *ARMS, MIXUP],
-        "interval": "95 %, t over 4 folds (busi) or 3 draws of patients (phantom), paired",
+        "interval": "95 %, paired, t over 4 folds of 2 draws (busi) or 5 draws of patients "
+        "(phantom)",
     },
     code=tuple(f"medtl_utils.{k}" for k in ("training", "models", "grouping", "phantom")),
 )

@@ -25,7 +25,8 @@ from studies.source_net import descriptor_loss
 SOURCES = ("ultrasound", "imagenet_lite0", "shapes", "digits", "random")
 TARGETS = ("retinamnist", "busi", "phantom")
 SPLIT_SEED, RATES_SEED = 9, 90  # of the third that is held out; of the patients for the rates
-SEEDS, RANDOM_NETWORKS = range(3), 3
+SEEDS = range(5)  # draws of labelled images
+RANDOM_NETWORKS = 3
 NUMBERS, RANKED = (25, 100, None), 100  # labelled images; None: all
 UPDATES, BATCH, PROBE_C = 40, 16, 0.01
 RATES = (3e-4, 2e-3, 1e-2)

@@ -51,7 +51,6 @@ from studies.unrelated_cells import (
 from studies.unrelated_probes import SCORES, SIZES, Seen
 
 DRAWS = range(10)  # of a probe without fine-tuning
-FEWER_SEEDS = 2  # with other numbers of images than RANKED
 FEATURES = data_folder() / "results" / "unrelated_tasks.npz"  # of seed 0, for the notebook
 ADAPTED = ("retinamnist", "busi")  # the unrelated and the related target of "ultrasound"
 # the best of RATES, method by method as in TUNED: a test holds this equal to the table's "rates"
@@ -70,11 +69,6 @@ def cell(part, source, target, method="", n=None, seed=0, rate=0.0) -> dict:
     return dict(zip(keys, (part, source, target, method, n, seed, rate)))
 
 
-def seeds_of(n: int | None) -> range:
-    """Draws of labelled images: more where sources are ranked, too."""
-    return SEEDS if n == RANKED else range(FEWER_SEEDS)
-
-
 def cells() -> list[dict]:
     """Rates first, then features, then what is ranked, then the other numbers of images."""
     found = [
@@ -85,7 +79,7 @@ def cells() -> list[dict]:
         networks = range(RANDOM_NETWORKS) if source == "random" else [0]
         found += [cell("features", source, target, seed=k) for k in networks]
     order = sorted(NUMBERS, key=lambda number: number != RANKED)  # what is ranked comes first
-    for n, seed in [(number, seed) for number in order for seed in seeds_of(number)]:
+    for n, seed in [(number, seed) for number in order for seed in SEEDS]:
         for target, m in itertools.product(ADAPTED, TUNED):
             found.append(cell("fit", start_of(m), target, m, n, seed, rate_of(target, m)))
         for source, target in itertools.product(SOURCES, TARGETS) if n == RANKED else ():
@@ -155,10 +149,10 @@ def method_rows(fits: dict, probes: dict) -> tuple[list[dict], list[dict]]:
     levels, gains = [], []
     for target, n in itertools.product(ADAPTED, NUMBERS):
         out = sides(target)[1]
-        arms = {m: [fits[start_of(m), target, m, n, s] for s in seeds_of(n)] for m in TUNED}
+        arms = {m: [fits[start_of(m), target, m, n, s] for s in SEEDS] for m in TUNED}
         scores = {m: [f["scores"] for f in found] for m, found in arms.items()}
         for name, source in (("probe", "ultrasound"), ("probe on random", "random")):
-            scores[name] = [seen_probe(probes, source, target, n, s) for s in seeds_of(n)]
+            scores[name] = [seen_probe(probes, source, target, n, s) for s in SEEDS]
         for m, found in scores.items():
             counted = int(arms[m][0]["trained"]) if m in arms else 1026
             what = {"target": target, "n": n, "method": m}
@@ -261,7 +255,6 @@ STUDY = Study(
     recipe=f"a probe (C = {PROBE_C}), then {UPDATES} updates with {BATCH} images at 64 px",
     seeds=SEEDS,
     about={
-        "fewer_seeds": FEWER_SEEDS,
         "best_rates": BEST,
         "methods_tuned": TUNED,
         "interval": "95 %, over the images held out and over seeds",

@@ -5,20 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import torch
-from torchvision.transforms.v2 import functional as tvf
 
 from ..data import DataError, Split, Task
-from ..grouping import draw_labelled, fold_rows, near_copies
+from ..duplicates import COMPARABLE, copy_groups
+from ..grouping import draw_labelled, fold_rows
 from .folder_card import card, positive_class
 from .folder_read import LAYOUT, FolderContent, read_folder
 from .folder_table import Decision
 
 PREFIX = "folder:"
 TEST_FOLDS = 5  # one of them is the test set: 20 %
-NEEDED = 6  # patients or groups a class: to train, to validate, and 20 % to test
-COMPARABLE = 5000  # comparing more images with each other takes too long at every start
-COMPARED_AT = 32  # pixels
+NEEDED = TEST_FOLDS  # patients or groups a class: one to test, four to train and validate
 
 
 def load(
@@ -31,9 +28,9 @@ def load(
 ) -> Task:
     """The task of "folder:PATH"; a relative PATH lies in `root`, or in the working folder.
 
-    20 % of the patients, or of the groups of near-copies, are the test set; it depends on `seed`
-    and not on n_train. The rest is training and validation, about 4 : 1. `patients`: as in
-    `read_folder`. Raises DataError.
+    20 % of the patients, or of the groups of near-copies (`duplicates`), are the test set; it
+    depends on `seed` and not on n_train. The rest is training and validation, about 4 : 1.
+    `patients`: as in `read_folder`. Raises DataError.
     """
     folder = Path(root or ".") / Path(name.removeprefix(PREFIX).strip()).expanduser()
     if not name.removeprefix(PREFIX).strip():
@@ -75,15 +72,13 @@ def _check_counts(folder: Path, content: FolderContent, groups: np.ndarray) -> N
 
 
 def _near_copies(content: FolderContent) -> np.ndarray | None:
-    """Groups of near-copies where patients are unknown; None where nobody looked."""
+    """Groups of near-copies where patients are unknown; None where nobody looked.
+
+    The rule is that of `before_training`.
+    """
     if content.patients is not None or len(content.images) > COMPARABLE:
         return None
-    side = min(COMPARED_AT, content.images.shape[-1])
-    small = [
-        tvf.resize(part, [side, side], antialias=True).float().mean(1)
-        for part in content.images.split(256)
-    ]
-    return near_copies(torch.cat(small).numpy())
+    return copy_groups(content.images)
 
 
 def _groups(content: FolderContent, copies: np.ndarray | None) -> np.ndarray:

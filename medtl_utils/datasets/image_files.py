@@ -23,6 +23,7 @@ from ..data import DataError
 DICOM_ENDINGS = (".dcm", ".dicom")
 ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", *DICOM_ENDINGS)
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
+EXIF_HEADER = b"Exif\0\0"  # a file has one; Pillow puts a second one before it
 TIFF_MARKS = (b"II*\0", b"MM\0*")
 DEPTHS = (8, 10, 12, 14, 16)  # bits of a pixel in files that store 16
 MAX_PIXELS = 50_000_000
@@ -209,6 +210,8 @@ def _decoded(content: bytes, convert, frame: int | None = None) -> Image.Image:
             with Image.open(io.BytesIO(content), formats=FORMATS) as image:
                 _choose_frame(image, frame)
                 _check_header(image, content)
+                image.load()
+                _check_exif(image)
                 return convert(ImageOps.exif_transpose(image))
     except Refused:
         raise
@@ -238,8 +241,36 @@ def _check_header(image: Image.Image, content: bytes) -> None:
     tags = image.tag_v2 if image.format == "TIFF" else {}
     if max(tags.get(258, (1,))) > 16 or image.mode in ("I", "F"):
         raise Refused(TOO_DEEP)
+    if tags.get(262) == 6 and tags.get(259) != 7:  # YCbCr that is no JPEG: libtiff fills gaps
+        raise Refused(COLOURS)
+    if tags.get(259) == 7:
+        _check_strips(tags, content)
     if image.mode.startswith("I;16") and tags.get(262) == 0:
         raise Refused(WHITE_IS_ZERO)  # Pillow would show the negative
+
+
+def _check_strips(tags, content: bytes) -> None:
+    """Raise Refused where a JPEG in a TIFF is smaller than its strip or tile: the rest would be
+    black, or what was in memory (GHSA-q45j-58j2-45rg).
+    """
+    tiled, height = 322 in tags, tags[257]
+    starts, lengths = (tags[tag] for tag in ((324, 325) if tiled else (273, 279)))
+    if len(starts) > tags[256] * height / 128 + 3:  # bounds the time: tiles have 16 x 16 and more
+        raise Refused(ODD_TIFF)
+    rows = min(tags.get(278, height), height)
+    for number, (start, length) in enumerate(zip(starts, lengths)):
+        left = height - number % -(-height // rows) * rows
+        wanted = (tags[322], tags[323]) if tiled else (tags[256], min(rows, left))
+        with Image.open(io.BytesIO(content[start : start + length]), formats=["JPEG"]) as part:
+            if part.width < wanted[0] or part.height < wanted[1]:
+                raise Refused(DAMAGED)
+
+
+def _check_exif(image: Image.Image) -> None:
+    """Raise Refused for many headers in a row: some Pillows never end there (CVE-2026-96643)."""
+    exif = image.info.get("exif", b"")
+    if isinstance(exif, bytes) and exif.startswith(EXIF_HEADER * 3):
+        raise Refused(DAMAGED)
 
 
 def _as_grey_or_rgb(image: Image.Image) -> Image.Image:

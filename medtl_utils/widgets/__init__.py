@@ -23,6 +23,7 @@ from .chapter_15 import ecg_explorer
 from .chapter_15b import frame_explorer
 from .chapter_15c import pull_to_source
 from .chapter_16 import sample_size_dial
+from .chapter_16b import scaling_dial
 from .gallery import GALLERY
 from .pattern import Slider, choice, explore, slider
 
@@ -50,6 +51,7 @@ __all__ = [
     "retrieval_board",
     "rounding_dial",
     "sample_size_dial",
+    "scaling_dial",
     "scanner_dial",
     "slider",
     "threshold_explorer",

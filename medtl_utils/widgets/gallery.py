@@ -169,4 +169,9 @@ from medtl_utils.widgets import sample_size_dial
 
 widget = sample_size_dial()
 """,
+    "scaling_dial": """\
+from medtl_utils.widgets import scaling_dial
+
+widget = scaling_dial()
+""",
 }

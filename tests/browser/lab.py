@@ -18,6 +18,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell
 
+from tests.browser.access import Driver, axe
 from tests.conftest import own_folders
 
 # requests that JupyterLab itself fails on in an empty home; everything else counts
@@ -26,8 +27,6 @@ HARMLESS = re.compile(
     r"|Failed to load resource.*404",
     re.I,
 )
-# what axe finds in any notebook, an empty one included: JupyterLab's own colours and boxes
-JUPYTERLABS_OWN = {"color-contrast", "scrollable-region-focusable"}
 SETTINGS = {
     "notebook-extension/tracker": '{"windowingMode": "none"}',
     "apputils-extension/notification": '{"fetchNews": "false", "checkForUpdates": false}',
@@ -174,23 +173,10 @@ class Lab:
         """Faults of whatever is on the page now."""
         found = [f"broken image: {alt}" for alt in self.page.evaluate(BROKEN_IMAGES)]
         found += [f"wider than the page: {text}" for text in self.page.evaluate(TOO_WIDE)]
-        found += [f"accessibility: {v}" for v in self.axe()]
+        found += [f"accessibility: {v}" for v in axe(self.page)]
+        found += [f"formula: {text}" for text in self.page.evaluate(NO_FORMULA)]
         found += [f"request to {url}" for url in self.foreign]
         return found + [f"console: {e}" for e in self.errors]
-
-    def axe(self) -> list[str]:
-        """Serious and critical violations in what the notebook adds: Markdown and outputs."""
-        from axe_playwright_python.sync_playwright import Axe
-
-        parts = [".jp-RenderedHTMLCommon", ".widget-vbox"]
-        include = [[part] for part in parts if self.page.locator(part).count()]
-        report = Axe().run(self.page, context={"include": include})
-        return [
-            f"{v['id']}: {node['html'][:160]}"
-            for v in report.response["violations"]
-            if v["impact"] in ("serious", "critical") and v["id"] not in JUPYTERLABS_OWN
-            for node in v["nodes"]
-        ]
 
     # ---- run ---------------------------------------------------------------------------------
 
@@ -234,57 +220,10 @@ BROKEN_IMAGES = """() => [...document.querySelectorAll('.jp-Notebook img')]
 TOO_WIDE = """() => [...document.querySelectorAll('.jp-OutputArea-output, .jp-RenderedMarkdown')]
     .filter(e => e.scrollWidth > e.clientWidth + 2)
     .map(e => `${e.scrollWidth} of ${e.clientWidth} points: ${e.textContent.slice(0, 100)}`)"""
+NO_FORMULA = """() => [...document.querySelectorAll('mjx-merror, .MathJax_Error')]
+    .map(e => e.textContent.slice(0, 100))"""
 HAS_BEGUN = """() => [...document.querySelectorAll('.jp-InputPrompt')]
     .some(e => /[*\\d]/.test(e.textContent))"""
 LAST_WORD_OR_ERROR = """([word, error]) => document.querySelector(error) !== null
     || [...document.querySelectorAll('.jp-OutputArea-output')]
        .some(e => e.textContent.includes(word))"""
-
-
-class Driver:
-    """Takes every control of one widget to both ends; `silent` says what did not answer."""
-
-    def __init__(self, page, box, patience: float):
-        self.page, self.box, self.patience, self.silent = page, box, patience, []
-        self.picture = box.locator("figure img")
-
-    def answers(self, what: str, act, *arguments, **options) -> None:
-        """The picture must change soon after the act."""
-        before = self.picture.get_attribute("src")
-        act(*arguments, **options)
-        for _ in range(round(10 * self.patience)):
-            self.page.wait_for_timeout(100)
-            if self.picture.get_attribute("src") != before:
-                return
-        self.silent.append(f"{what} did not answer")
-
-    def drive(self) -> list[str]:
-        sliders = self.box.get_by_role("slider").all()
-        if not sliders:
-            self.silent.append("a widget without a control")
-        if not self.box.locator("label, .widget-label").count():
-            self.silent.append("a control without a label")
-        for handle in sliders:
-            self.drive_slider(handle)
-        for twin in self.box.locator("input[type=number]").all():
-            for value in (twin.get_attribute("max"), twin.get_attribute("min")):
-                self.answers(f"number field: {value}", self.fill, twin, value)
-        for twin in self.box.locator("select").all():
-            words = twin.locator("option").all_text_contents()
-            for word in (words[0], words[-1]):  # the mouse left its slider in the upper half
-                self.answers(f"list: {word}", twin.select_option, label=word)
-        return self.silent
-
-    def drive_slider(self, handle) -> None:
-        handle.scroll_into_view_if_needed()
-        handle.focus()
-        for key in ("End", "Home", "ArrowRight", "ArrowLeft"):
-            self.answers(f"slider: {key}", handle.press, key)
-        area = handle.bounding_box()
-        x, y = area["x"] + 0.7 * area["width"], area["y"] + area["height"] / 2
-        self.answers("slider: the mouse", self.page.mouse.click, x, y)
-
-    @staticmethod
-    def fill(field, value: str) -> None:
-        field.fill(value)
-        field.press("Enter")

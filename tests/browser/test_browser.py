@@ -136,6 +136,10 @@ STORED = {
     "link-name": (1, html('<a href="https://example.org"></a>')),
     "request to https://example.org": (1, html('<img alt="x" src="https://example.org/x.png"/>')),
     "figures on the page": (1, html("<p>&lt;img</p><!-- <img -->")),
+    "color-contrast": (1, html('<p style="color: #bbb; background: white">pale</p>')),
+    "image-alt": (1, html(f'<img src="data:image/png;base64,{PIXEL}"/>')),
+    "heading-order": (1, html("<h4>Two levels lower</h4>")),
+    "formula: ": (1, new_output("display_data", data={"text/latex": r"$\nosuchmacro{x}$"})),
 }
 
 
@@ -170,9 +174,21 @@ def widget(control: str, figure: str) -> str:
 
 SLIDER = "widgets.slider('n', 0, 5, 2)"
 GOOD_WIDGET = widget(SLIDER, "n")
+
+
+def odd_slider(line: str) -> str:
+    """A widget whose two controls obey one more line of JavaScript."""
+    esm = f'widgets.Slider._esm.replace("el.append(first", {line + "; el.append(first"!r})'
+    odd = f"type('Odd', (widgets.Slider,), {{'_esm': {esm}}})"
+    return widget(f"{odd}(label='n', min=0, max=5, value=2)", "n")
+
+
 PLANTED = {
     "outputs with errors": ("raise ValueError('planted')", 0),
     "did not answer": (widget(SLIDER, "'always the same'"), 1),
+    "Tab does not reach n, or type": (odd_slider("twin.tabIndex = -1"), 1),
+    "has no visible focus": (odd_slider("range.style.outline = 'none'"), 1),
+    "n, or type: ArrowUp did not answer": (odd_slider("twin.onkeydown = () => false"), 1),
     "0 live widgets, 1 are wanted": ("print('no widget')", 1),
     "aria-input-field-name": ("import ipywidgets as w\nw.VBox([w.IntSlider()])", 0),
     "request to https://example.org": (

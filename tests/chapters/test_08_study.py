@@ -9,13 +9,14 @@ import pytest
 import torch
 from scipy import stats
 
-from studies import small_data, small_data_fusion
+from studies import ensembles, small_data, small_data_fusion
 from tests.chapters.notebook_code import prose
 from tests.conftest import ROOT
 
 RESULTS = ROOT / "data" / "results"
 TABLE = json.loads((RESULTS / "small_data.json").read_text(encoding="utf-8"))
 FUSION = json.loads((RESULTS / "small_data_fusion.json").read_text(encoding="utf-8"))
+ENSEMBLES = json.loads((RESULTS / "ensembles.json").read_text(encoding="utf-8"))
 
 
 def follows(row: dict, values, bounded: bool = False) -> bool:
@@ -28,16 +29,24 @@ def follows(row: dict, values, bounded: bool = False) -> bool:
 # ---- augmentation --------------------------------------------------------------------------------
 
 
+def units(runs: list[dict]) -> np.ndarray:
+    """One row a draw of patients, or a fold of busi: the mean over the draws that hold it out."""
+    held = [(r["draw"] - 1) % 4 if r["data"] == "busi" else r["draw"] for r in runs]
+    each = np.array([r["auc"] for r in runs])
+    return np.array([each[np.array(held) == one].mean(0) for one in sorted(set(held))])
+
+
 def table_follows(table: dict) -> bool:
     """Levels without augmentation and paired gains, t over folds or draws."""
     arms, checks = table["arms"], []
     for row in table["levels"] + table["gains"]:
         runs = [r for r in table["runs"] if (r["data"], r["n"]) == (row["data"], row["n"])]
-        each = np.array([r["auc"] for r in runs])
+        each = units(runs)
         column = arms.index(row["arm"]) if "arm" in row else 0
         checks.append(follows(row, each[:, column] - ("arm" in row) * each[:, 0]))
-        checks.append(len(each) == len(table["seeds"][row["data"]]) >= 3)
-    return all(checks) and len(checks) == 2 * (6 + 42)
+        checks.append(len(runs) == len(table["seeds"][row["data"]]))
+        checks.append(len(each) == {"busi": 4, "phantom": 5}[row["data"]])
+    return all(checks) and len(checks) == 3 * (6 + 42)
 
 
 def test_the_small_data_summary_follows_from_the_runs():
@@ -51,19 +60,43 @@ def test_the_small_data_summary_follows_from_the_runs():
     assert not table_follows(wrong)
 
 
-def gap_of_ensembles(rows: list[dict]) -> bool:
-    """The difference is that of the two levels above it."""
-    of = {(r["data"], r["what"]): r["value"] for r in rows}
-    return all(
-        abs(of[d, "ensemble - one network"] - of[d, "ensemble"] + of[d, "one network"]) < 2e-4
-        for d in ("busi", "phantom")
-    )
+def ensembles_follow(table: dict) -> bool:
+    """Levels of one network, the ensemble and the longer training, and their paired differences."""
+    ways = [r["what"] for r in table["levels"] if r["data"] == "busi"]
+    each = {d: units([r for r in table["runs"] if r["data"] == d]) for d in ("busi", "phantom")}
+    of = lambda row, way: each[row["data"]][:, ways.index(way)]
+    checks = [follows(row, of(row, row["what"])) for row in table["levels"]]
+    pairs = [(row, of(row, row["what"]) - of(row, row["against"])) for row in table["gains"]]
+    return all(checks + [follows(*pair) for pair in pairs]) and len(pairs) == len(checks) == 6
 
 
-def test_the_ensembles_summary_is_their_difference():
-    assert gap_of_ensembles(TABLE["ensembles"]) and len(TABLE["ensembles"]) == 6
-    assert not gap_of_ensembles([r | {"value": abs(r["value"])} | {"value": 0.5} for r in
-                                 TABLE["ensembles"]])  # fmt: skip
+def test_the_ensembles_summary_follows_from_the_runs():
+    assert ensembles_follow(ENSEMBLES)
+    for key in ("levels", "gains"):
+        wrong = copy.deepcopy(ENSEMBLES)
+        wrong[key][-1]["low"] -= 0.01
+        assert not ensembles_follow(wrong)
+    wrong = copy.deepcopy(ENSEMBLES)
+    wrong["runs"][0]["auc"][1] += 0.05
+    assert not ensembles_follow(wrong)
+
+
+def as_many_updates(run, monkeypatch) -> bool:
+    """Three networks of different seeds, and one with as many updates as the three together."""
+    asked = []
+    made = lambda train, arm, seed, updates: asked.append((arm, seed, updates))
+    monkeypatch.setattr(ensembles, "trained", made)
+    monkeypatch.setattr(ensembles, "predict", lambda model, split: torch.ones(len(split), 2))
+    run("busi", 1)
+    (*members, longer), arms = [u for *_, u in asked], {arm for arm, *_ in asked}
+    seeds = {seed for _, seed, _ in asked[:-1]}
+    return len(seeds) == 3 and longer == sum(members) and arms == {ensembles.NONE}
+
+
+def test_one_network_gets_the_updates_of_three(monkeypatch):
+    assert as_many_updates(ensembles.run, monkeypatch)
+    monkeypatch.setattr(ensembles, "MEMBERS", 1)
+    assert not as_many_updates(ensembles.run, monkeypatch)
 
 
 # ---- fusion --------------------------------------------------------------------------------------
@@ -94,7 +127,7 @@ def test_the_fusion_summary_follows_from_the_runs():
         assert not fusion_follows(wrong)
 
 
-@pytest.mark.parametrize("table", [TABLE, FUSION])
+@pytest.mark.parametrize("table", [TABLE, FUSION, ENSEMBLES])
 def test_the_command_of_the_table_is_there(table):
     module = table["command"].removeprefix("python -m ")
     assert hasattr(importlib.import_module(module), "main")
@@ -121,7 +154,8 @@ def told() -> list[str]:
     said += [wanted(part="scanners", mix="unlike", arm=flat, against="pooled")]
     said += [wanted(part="second", n=n, arm=arm) for n in (25, 100) for arm in ("pooled", half)]
     said += [wanted(part="second", n=100, arm="phantom alone")]
-    said += [wanted(arm="image + age, late", against=one) for one in ("image", "age")]
+    others = ("image", "age", "image + age, early")
+    said += [wanted(arm="image + age, late", against=one) for one in others]
     said += [wanted(arm="image + age, early", against="image")]
     return said + [
         wanted(arm=f"image + descriptors, {how}", against="descriptors")
@@ -138,12 +172,24 @@ def test_the_prose_says_what_the_fusion_table_says():
 def told_in_the_core() -> list[str]:
     """What sections 3 and 4 and the summary quote of the table of augmentations."""
     two = "{value:+z.2f} ({low:+z.2f} to {high:+z.2f})"
+    three = lambda r: two.replace(".2f", ".3f").format_map(r).replace("-", "−")
     pick = lambda rows, **what: next(r for r in rows if what.items() <= r.items())
-    told = [dict(data="busi", n=25, arm="MixUp"), dict(data="phantom", n=25, arm="flip top-bottom")]
-    told += [dict(data="busi", n=n, arm="flip top-bottom") for n in (25, 100)]
+    told = [dict(data="busi", n=25, arm="flip top-bottom")]
+    told += [dict(data="phantom", n=n, arm="speckle") for n in (25, 100)]
     said = [two.format_map(pick(TABLE["gains"], **what)).replace("-", "−") for what in told]
-    what = "ensemble - one network"
-    return said + [words_of(pick(TABLE["ensembles"], data=d, what=what)) for d in TABLE["seeds"]]
+    gains = ENSEMBLES["gains"]
+    said += [three(r) for r in gains if "ensemble" in r["what"]]
+    said.append(three(pick(gains, data="phantom", what=ensembles.LONGER)))
+    return said + [three(half(draws)) for draws in ((1, 2, 3, 4), (5, 6, 7, 8))]
+
+
+def half(draws: tuple[int, ...]) -> dict:
+    """The flip top to bottom with 25 labels of busi, in one draw of each fold."""
+    runs = [r for r in TABLE["runs"] if (r["data"], r["n"]) == ("busi", 25) and r["draw"] in draws]
+    arm = TABLE["arms"].index("flip top-bottom")
+    gaps = [r["auc"][arm] - r["auc"][0] for r in runs]
+    ends = stats.ttest_1samp(gaps, 0).confidence_interval()
+    return {"value": np.mean(gaps), "low": ends.low, "high": ends.high}
 
 
 def test_the_prose_says_what_the_small_data_table_says():
@@ -157,14 +203,15 @@ def off_zero(rows: list[dict]) -> set:
 
 
 def test_the_prose_says_which_small_data_intervals_leave_zero():
-    assert "two of 42 intervals leave zero" in prose("08") and len(TABLE["gains"]) == 42
-    hurt = {("busi", 25, "flip top-bottom"), ("busi", 25, "MixUp")}
-    assert off_zero(TABLE["gains"]) == hurt
-    assert all(r["value"] < 0 for r in TABLE["gains"] if (r["data"], r["n"], r["arm"]) in hurt)
+    assert "One of 42 intervals leaves zero" in prose("08") and len(TABLE["gains"]) == 42
+    alone = {("phantom", 25, "speckle")}
+    assert off_zero(TABLE["gains"]) == alone
     moved = [r | {k: r[k] + 0.3 for k in ("low", "high")} for r in TABLE["gains"]]
-    assert off_zero(moved) != hurt
-    busi, phantom = (r for r in TABLE["ensembles"] if " - " in r["what"])
-    assert busi["low"] < 0 < busi["high"] and phantom["low"] > 0
+    assert off_zero(moved) != alone
+    pairs = {(r["data"], r["against"]): r for r in ENSEMBLES["gains"] if r["what"] == "ensemble"}
+    assert all(r["low"] > 0 for (_, other), r in pairs.items() if other == "one network")
+    longer = {d: r for (d, other), r in pairs.items() if other != "one network"}
+    assert longer["busi"]["low"] < 0 < longer["busi"]["high"] and longer["phantom"]["low"] > 0
 
 
 # ---- like with like ------------------------------------------------------------------------------

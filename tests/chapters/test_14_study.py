@@ -142,18 +142,14 @@ def pick(kind: str, **what) -> dict:
 
 def told() -> list[str]:
     """What the core quotes of the table."""
-    said = [
-        words_of(pick("gaps", scanner=s, against=against))
-        for s, against in (
-            (MEAN, "seen in training"),
-            ("C", "seen in training"),
-            ("C", "the scanners seen"),
-        )
-    ]
+    said = [words_of(pick("gaps", scanner=MEAN, against="seen in training"))]
     said.append(words_of(pick("gaps", scanner="D", against="the scanners seen")))
+    said.append(words_of(pick("choices", target="D", arm="ERM")["pretended"]))
+    said.append(words_of(pick("gains", target="D", arm="physics")))
     said += [words_of(row) for row in TABLE["real"]]
-    return said + [words_of(pick("risks", arm=f"AdaBN, {k}")["risk - ERM"])
-                   for k in ("all", "benign", "malignant")]  # fmt: skip
+    part = lambda kind, k: words_of(pick("risks", arm=f"AdaBN, {k}")[kind])
+    said += [part("risk - ERM", k) for k in ("all", "benign", "malignant")]
+    return said + [part("auc - ERM", k) for k in ("benign", "malignant")]
 
 
 def test_the_prose_says_what_the_table_says():

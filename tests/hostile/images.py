@@ -57,9 +57,9 @@ def real_bomb(rng):
     return png(width, height, bytes((width + 1) * height))
 
 
-def tiff(width, height, body=b"\0", **other) -> bytes:
+def tiff(width, height, body=b"\0", packed=b"", **other) -> bytes:
     """A TIFF, deflated, with any header: other entries are t273=(kind, count, value) and so on."""
-    packed = zlib.compress(body)
+    packed = packed or zlib.compress(body)
     entries = {256: (4, 1, width), 257: (4, 1, height), 258: (3, 1, 8), 259: (3, 1, 8)}
     entries |= {262: (3, 1, 1), 273: (4, 1, 8), 277: (3, 1, 1), 278: (4, 1, height)}
     entries |= {279: (4, 1, len(packed))} | {int(tag[1:]): value for tag, value in other.items()}

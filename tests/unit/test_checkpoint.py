@@ -4,6 +4,8 @@ import contextlib
 import copy
 import dataclasses
 import os
+import subprocess
+import sys
 from collections import OrderedDict
 from pathlib import Path
 from types import SimpleNamespace
@@ -211,6 +213,38 @@ def test_a_killed_write_never_counts_as_whole(tiny, tmp_path, monkeypatch):
         patch.setattr(os, "getpid", lambda: -1)
         with checkpoint.whole_file(tmp_path / "x") as other:
             assert other.name != first != "x"  # two processes do not write the same file
+
+
+def left_behind(folder, whole_file) -> set[str]:
+    """Temporary files after a write, where others lie: of a process that is gone, and not ours."""
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    here = checkpoint._machine()
+    names = {
+        "gone": f"run.{here}.{gone.pid}.part",
+        "alive": f"run.{here}.{os.getppid()}.part",
+        "elsewhere": f"run.0123abcd.{gone.pid}.part",
+        "another file": f"run.done.{here}.{gone.pid}.part",
+        "a name like it": f"run.{here}.{gone.pid}.part.txt",
+    }
+    for name in names.values():
+        (folder / name).write_bytes(b"half")
+    with whole_file(folder / "run") as part:
+        part.write_bytes(b"whole")
+    assert (folder / "run").read_bytes() == b"whole"
+    return {what for what, name in names.items() if (folder / name).exists()}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="nothing is swept on Windows")
+def test_what_a_killed_write_left_is_swept_by_the_next(tmp_path, monkeypatch):
+    """Planted: nothing is swept; everything is swept, also what somebody is writing."""
+    others = {"alive", "elsewhere", "another file", "a name like it"}
+    assert left_behind(tmp_path, checkpoint.whole_file) == others
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "_sweep", lambda path: None)
+        assert left_behind(tmp_path, checkpoint.whole_file) == others | {"gone"}
+    monkeypatch.setattr(checkpoint, "_is_gone", lambda process: True)
+    assert "alive" not in left_behind(tmp_path, checkpoint.whole_file)
 
 
 def test_the_killed_write_test_bites(tiny, tmp_path, monkeypatch):

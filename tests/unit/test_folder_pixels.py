@@ -106,7 +106,8 @@ def test_masks_that_are_not_complete_are_left(tmp_path):
     save(root / "benign" / "benign (0)_mask.png", noise("other size", 30, 30))
     content = read_folder(root, 16)
     assert dict(content.report)["benign/benign (0)_mask.png"] == image_files.OTHER_SIZE
-    assert content.masks is None and load_task(f"folder:{root}", 16).train.masks is None
+    task = load_task(f"folder:{root}", 16, patients="one image each")  # discs look alike
+    assert content.masks is None and task.train.masks is None
 
 
 @pytest.mark.parametrize(

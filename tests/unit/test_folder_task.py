@@ -5,11 +5,13 @@ import random
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from medtl_utils import load_task
+from medtl_utils import before_training, load_task
 from medtl_utils.data import DataError
 from medtl_utils.datasets import folder, image_files
 from medtl_utils.datasets.folder_card import positive_class
+from medtl_utils.grouping import near_copies
 from tests.unit.test_folder import make_folder, noise, save
 from tests.unit.test_folder_table import make_table
 
@@ -98,12 +100,35 @@ def test_near_copies_stay_together(tmp_path, monkeypatch):
     card = load_task(f"folder:{root}", 32).card
     assert "8 group(s) of near-copies found, which stay together. Other" in card
     alone = lambda images: np.arange(len(images))
-    monkeypatch.setattr(folder, "near_copies", alone)  # the planted mistake
+    monkeypatch.setattr(folder, "copy_groups", alone)  # the planted mistake
     assert pairs_apart(load_task(f"folder:{root}", 32)) > 0
     monkeypatch.setattr(folder, "COMPARABLE", 20)
     task = load_task(f"folder:{root}", 32)
     assert "Near-copies were not looked for (32 images" in task.card
     assert task.train.near_copies is None
+
+
+def pairs_of_a_task(root, seed) -> tuple[int, int]:
+    """(pairs that `before_training` finds, those in two parts of the task that was loaded)."""
+    found = before_training(load_task(f"folder:{root}", 32, seed=seed), names=False)
+    return len(found.duplicates), len(found.across)
+
+
+def test_loading_and_looking_follow_one_rule(tmp_path, monkeypatch):
+    """A picture and its mirrored, cut, brighter copy: no patient is known, both stay together."""
+    root = make_folder(tmp_path / "mine", n=12)
+    for i in range(6):
+        whole = Image.fromarray(noise(f"smooth {i}", 8, 8)).resize((64, 64), Image.BICUBIC)
+        part = whole.crop((4, 4, 62, 62)).transpose(Image.FLIP_LEFT_RIGHT).resize((64, 64))
+        save(root / "benign" / f"whole {i}.png", np.asarray(whole))
+        save(root / "benign" / f"part {i}.png", (np.asarray(part) * 0.8 + 30).astype(np.uint8))
+    assert [pairs_of_a_task(root, seed) for seed in range(3)] == [(6, 0)] * 3
+
+    def by_pixels(images):  # planted: another rule, which sees no turns and no cuts
+        return near_copies(images.float().mean(1).numpy())
+
+    monkeypatch.setattr(folder, "copy_groups", by_pixels)
+    assert any(pairs_of_a_task(root, seed)[1] for seed in range(3))
 
 
 def test_what_looks_alike_is_told(tmp_path):
@@ -175,7 +200,7 @@ FOLDERS = {
         save(root / "train" / "benign" / f"{i}.png", noise(str(i))) for i in range(3)
     ],
     "one class only, 'benign', and a classifier needs two": folder_with(("benign", 8)),
-    "needs 6 images .* 'b' has 5. Add images": folder_with(("a", 8), ("b", 5)),
+    "needs 5 images .* 'b' has 4. Add images": folder_with(("a", 8), ("b", 4)),
     "'benign' has 1, 'malignant' has 1": one_image_only,
     "'Benign' and 'benign' differ only in capital": folder_with(("Benign", 8), ("benign", 8)),
     "9 of 16 images cannot be taken. 9 .* Save these": damaged,

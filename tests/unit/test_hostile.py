@@ -1,18 +1,22 @@
 """Hostile files, tables and folders in thousands: each a clear refusal, each with a valid twin."""
 
+import re
 import resource
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from medtl_utils.data import DataError
 from medtl_utils.datasets import dicom_files, folder_read, folder_table, image_files
 from tests.hostile import (
     VARIANTS,
+    attacks,
+    attacks_dicom,
     complaint,
     dicoms,
     encoded,
@@ -25,13 +29,27 @@ from tests.hostile import (
 pytestmark = pytest.mark.skipif(
     not hasattr(__import__("os"), "mkfifo"), reason="links and pipes as on Linux and macOS"
 )
-KINDS = {kind.name: kind for part in (images, dicoms, tables, folders) for kind in part.KINDS}
+PARTS = (images, dicoms, tables, folders, attacks, attacks_dicom)
+KINDS = {kind.name: kind for part in PARTS for kind in part.KINDS}
 MEMORY = 900  # MB more than before, over all kinds; one image of 50 megapixels is 150
 
 
 def test_there_are_a_thousand():
     assert len(KINDS) * VARIANTS >= 1000 and VARIANTS >= 20
-    assert len(KINDS) == sum(len(part.KINDS) for part in (images, dicoms, tables, folders))
+    assert len(KINDS) == sum(len(part.KINDS) for part in PARTS)
+
+
+def test_each_attack_names_its_advisory():
+    """Or says that there is none; most have one."""
+    told = attacks.ADVISORIES | attacks_dicom.ADVISORIES
+    assert {f"attack: {name}" for name in told} == {k for k in KINDS if k.startswith("attack: ")}
+    named = [ids for ids in told.values() if not ids.startswith("none")]
+    assert all(
+        re.fullmatch(r"CVE-20\d\d-\d{4,7}|GHSA(-\w{4}){3}", one)
+        for ids in named
+        for one in ids.split()
+    )
+    assert len(named) >= 20 and len({one for ids in named for one in ids.split()}) >= 25
 
 
 def complaints(kind, numbers, folder: Path) -> list[str]:
@@ -125,12 +143,21 @@ def black(content, frame=None):
 
 decode = dicom_files.decode
 PERMISSIVE = {  # what is exchanged -> (module, name, planted, kinds that must complain)
-    "cut files are filled": (image_files, "_decoded", decoded_somehow, ["png cut off", "nothing"]),
+    "cut files are filled": (
+        image_files,
+        "_decoded",
+        decoded_somehow,
+        ["png cut off", "nothing", *[k for k in KINDS if re.match("attack: (tiff|bmp|eps)", k)]],
+    ),
     "no look at the header": (
         image_files,
         "_check_header",
         lambda image, content: None,
-        ["tiff of 16 bits, white is zero"],
+        [
+            "tiff of 16 bits, white is zero",
+            "attack: tiff of odd ycbcr",
+            "attack: tiff with a smaller jpeg",
+        ],
     ),
     "the first of several frames": (
         image_files,
@@ -143,7 +170,7 @@ PERMISSIVE = {  # what is exchanged -> (module, name, planted, kinds that must c
         dicom_files,
         "decode",
         black,
-        ["dicom cut off", "dicom of impossible size", "dicom nested without end"],
+        [k for k in KINDS if re.match("dicom (cut|of impossible size|nested)|attack: dicom o", k)],
     ),
     "any path will do": (
         folder_table,
@@ -174,6 +201,45 @@ def test_a_permissive_reader_fails(planted, tmp_path, monkeypatch):
     monkeypatch.setattr(module, name, value)
     for kind in kinds:
         assert complaints(KINDS[kind], range(6), tmp_path / kind) != [], kind
+
+
+def cut_away(image):
+    """All headers of Exif but one are cut away."""
+    exif = image.info.get("exif", b"")
+    image.info["exif"] = re.sub(rb"^(Exif\0\0)+", b"Exif\0\0", exif)
+
+
+def test_a_reader_of_all_formats_fails(tmp_path, monkeypatch):
+    """Not those of EPS: Pillow opens it with another program."""
+    monkeypatch.setattr(image_files, "FORMATS", None)
+    for name in set(attacks.OTHERS) - {"eps"}:
+        assert complaints(KINDS[f"attack: {name}"], range(6), tmp_path / name) != [], name
+
+
+def test_a_reader_without_limits_fails(tmp_path, monkeypatch):
+    monkeypatch.setattr(PngImagePlugin, "MAX_TEXT_CHUNK", 10**9)
+    monkeypatch.setattr(PngImagePlugin, "MAX_TEXT_MEMORY", 10**10)
+    monkeypatch.setattr(image_files, "_check_exif", cut_away)
+    for name in [name for name in KINDS if name.startswith("attack: png")]:
+        told = complaints(KINDS[name], [0], tmp_path / name)
+        assert told == [f"{name}, variant 0: it was taken"]
+
+
+def test_a_reader_that_follows_a_directory_fails(tmp_path, monkeypatch):
+    read = folder_read.read_image
+
+    def follow(path, *arguments):
+        try:
+            return read(path, *arguments)
+        except image_files.Refused:
+            records = pydicom.dcmread(path).get("DirectoryRecordSequence")
+            if not records:
+                raise
+            return read(path.parent.joinpath(*records[0].ReferencedFileID), *arguments)
+
+    monkeypatch.setattr(folder_read, "read_image", follow)
+    told = complaint(KINDS["attack: dicom directory that leads out"], 0, tmp_path)
+    assert told == "it was taken"
 
 
 def test_a_reader_that_writes_fails(tmp_path, monkeypatch):

@@ -21,16 +21,25 @@ LONGER_FILES = {"medtl_utils/phantom.py": 550}
 DATA_IN_GIT = 80e6  # bytes
 
 
-def test_environment_yml_equals_pyproject():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+def differing(environment: str, project: dict) -> set[str]:
+    """What environment.yml and pyproject.toml do not say alike: a package, or its bounds."""
     wanted = set(project["dependencies"]).union(*project["optional-dependencies"].values())
-    listed = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    listed = yaml.safe_load(environment)["dependencies"]
     flat = [d for d in listed if isinstance(d, str)] + next(
         d["pip"] for d in listed if isinstance(d, dict)
     )
     named = lambda d: re.match(r"[\w-]+", d)[0]
     conda = {CONDA_NAMES.get(named(d), named(d)) + d[len(named(d)) :] for d in flat}
-    assert conda - {"pip", "make"} == wanted | {"python" + project["requires-python"]}
+    return (conda - {"pip", "make"}) ^ (wanted | {"python" + project["requires-python"]})
+
+
+def test_environment_yml_equals_pyproject():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    text = (ROOT / "environment.yml").read_text()
+    assert differing(text, project) == set()
+    for old, new in (("numpy>=2,", "numpy>=1,"), ("  - scipy", "  - scipi"), ("3.11", "3.10")):
+        assert len(differing(text.replace(old, new), project)) == 2, old
+    assert differing(text.replace("  - make", "  - cmake"), project) == {"cmake"}
 
 
 def pins() -> dict[str, str]:

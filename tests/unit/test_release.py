@@ -38,35 +38,62 @@ def faults_of_citation(text: str, version: str) -> list[str]:
 
 @pytest.mark.check
 def test_the_citation_names_this_version():
-    assert faults_of_citation(CITATION, medtl_utils.__version__) == []
-    assert faults_of_citation(CITATION, "9.9.9") == ["version 0.1.0, the package is 9.9.9".replace(
-        "0.1.0", medtl_utils.__version__)]  # fmt: skip
+    version = medtl_utils.__version__
+    assert faults_of_citation(CITATION, version) == []
+    assert faults_of_citation(CITATION, "9.9.9") == [f"version {version}, the package is 9.9.9"]
     assert faults_of_citation(CITATION.replace("title: Tra", "name: Tra", 1), "9") != []
+
+
+def expression(notice: str) -> str:
+    """SPDX: MIT for the code, and what the rows of the notice name."""
+    found = re.findall(r"\bCC (BY(?:-SA)?) (\d\.\d)", notice)
+    return " AND ".join(["MIT", *sorted({f"CC-{kind}-{number}" for kind, number in found})])
 
 
 @pytest.mark.check
 def test_the_licences_are_those_of_the_files():
     cited = yaml.safe_load(CITATION)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert cited["license"] == [project["license"], "CC-BY-4.0"]
+    notice = (ROOT / "data" / "NOTICE.md").read_text(encoding="utf-8")
+    assert project["license"] == expression(notice) == " AND ".join(cited["license"])
+    assert expression(notice.replace("BY-SA", "BY")) != project["license"]
+    assert f"`{project['license']}`" in (ROOT / "README.md").read_text(encoding="utf-8")
     holder = re.search(r"Copyright \(c\) \d+ (.+)", (ROOT / "LICENSE").read_text())[1]
     assert cited["authors"] == [{"name": holder}]
 
 
-def faults_of_changelog(text: str) -> list[str]:
+@pytest.mark.check
+def test_the_version_stands_in_one_place():
+    """The package says it; pyproject.toml reads it there; the papers of a release repeat it."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert project["project"]["dynamic"] == ["version"] and "version" not in project["project"]
+    assert project["tool"]["hatch"]["version"]["path"] == "medtl_utils/__init__.py"
+
+
+def faults_of_changelog(text: str, version: str, day: str) -> list[str]:
+    """[Unreleased] may come first; then this version with its day, and only known kinds."""
     versions = re.findall(r"^## (.+)$", text, re.M)
-    found = [] if versions[:1] == ["[Unreleased]"] else ["[Unreleased] does not come first"]
+    versions = versions[versions[:1] == ["[Unreleased]"] :]
     dated = re.compile(r"\[\d+\.\d+\.\d+\] - \d{4}-\d\d-\d\d")
-    found += [f"{v}: not [1.2.3] - 2026-01-31" for v in versions[1:] if not dated.fullmatch(v)]
+    found = [f"{v}: not [1.2.3] - 2026-01-31" for v in versions if not dated.fullmatch(v)]
+    if versions[:1] != [f"[{version}] - {day}"]:
+        found.append(f"the newest is not {version} of {day}")
+    if "in preparation" in text:
+        found.append("something is in preparation")
     return found + [f"kind {k}" for k in re.findall(r"^### (.+)$", text, re.M) if k not in KINDS]
 
 
 @pytest.mark.check
-def test_the_changelog_keeps_its_form():
-    assert faults_of_changelog(CHANGES) == []
-    assert faults_of_changelog(CHANGES.replace("### Added", "### New"))
-    assert faults_of_changelog(CHANGES.replace("[Unreleased]", "[1.0.0] - 2026-01-31"))
-    assert faults_of_changelog(CHANGES + "\n## 1.0\n")
+def test_the_changelog_names_this_version_and_its_day():
+    this = medtl_utils.__version__, str(yaml.safe_load(CITATION)["date-released"])
+    first = f"## [{this[0]}]"
+    assert first in CHANGES and faults_of_changelog(CHANGES, *this) == []
+    assert not faults_of_changelog(CHANGES.replace(first, f"## [Unreleased]\n\n{first}"), *this)
+    assert faults_of_changelog(CHANGES.replace("### Added", "### New"), *this)
+    assert faults_of_changelog(CHANGES.replace(first, "## [Unreleased]"), *this)
+    assert faults_of_changelog(CHANGES.replace(first, "## [9.0.0]"), *this)
+    assert faults_of_changelog(CHANGES, this[0], "2026-01-31")
+    assert faults_of_changelog(CHANGES + "\n## 1.0\n", *this)
 
 
 @pytest.mark.check
@@ -76,6 +103,8 @@ def test_security_names_every_pickle():
     assert set(PICKLE) == {"sources.py"} and listed == ['`"imagenet_lite0"`', '`"imagenet"`',
                                                         "Chapter 15c"]  # fmt: skip
     assert not re.search(r"\w@\w|https?:", SECURITY)
+    supported = medtl_utils.__version__.rpartition(".")[0]
+    assert f"| {supported} | yes |" in SECURITY
 
 
 @pytest.mark.check

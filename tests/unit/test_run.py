@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from medtl_utils import run as run_module
-from medtl_utils import run_report
+from medtl_utils import run_html, run_report
 from medtl_utils.run import main
 from medtl_utils.spreadsheet import safe_cell
 from tests.conftest import make_split
@@ -78,7 +78,10 @@ def text_of(root, out="results"):
 def test_the_report_names_nobody_and_needs_nothing(finished):
     text = text_of(finished)
     assert faults(text) == [] and len(text) < 2_000_000
-    assert "=SUM(A1) &lt;script&gt;" in text and text.count("<h2>") == 6
+    assert "=SUM(A1) &lt;script&gt;" in text and text.count("<h2>") == 6 and text.count("<h3>") == 2
+    empty = re.findall(r"^([a-z ]+) \[.*: NOT REPORTED$", text, re.M)
+    assert empty == ["reference standard", "sample size", "limitations"]
+    assert "calibration [23a | 37]: too few" in text and "no column site or age" in text
     assert "images (patients unknown)" not in text and "95 % intervals over patients" in text
     assert str(finished) not in text
 
@@ -140,7 +143,7 @@ def test_worst_errors_and_odd_names():
     quiet, loud = (run_report._errors(wrong, test, names) for names in (False, True))
     assert "ZZ" not in re.sub('base64,[^"]*', "", quiet) and "test image 0 (ZZ0), $" in loud
     assert "No test image" in run_report._errors(1 - wrong, test, False)
-    assert "\x1b" not in run_report._escape("b\x1b")
+    assert "\x1b" not in run_html.escape("b\x1b")
 
 
 def test_what_cannot_be_run(finished, tmp_path, capsys):
