@@ -14,8 +14,6 @@ from matplotlib.colors import is_color_like, to_rgb
 from medtl_utils import plots
 from tests.chapters.reading_rules import code, html
 
-# chapters whose next version is still to come
-WAITING = {"09_unrelated_tasks", "14_domain_generalization"}
 FENCE = re.compile(r"```.*?```|`[^`\n]*`", re.S)
 DISPLAY = re.compile(r"\$\$.*?\$\$", re.S)
 # GitHub refuses the first ones ("macros are not allowed"); KaTeX knows not the others

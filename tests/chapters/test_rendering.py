@@ -17,8 +17,6 @@ TEXTS = [p for folder in (".", "data", "notebooks") for p in sorted((ROOT / fold
 @pytest.mark.parametrize("rule", rules.RULES, ids=lambda r: r.__name__)
 @pytest.mark.parametrize("path", [*NOTEBOOKS, TEMPLATE], ids=lambda p: p.stem)
 def test_notebook_is_readable_elsewhere(path, rule):
-    if path.stem in rules.WAITING and rule is rules.formulas:
-        pytest.skip("its next version is still to come")
     assert list(rule(read(path), path)) == []
 
 

@@ -11,9 +11,10 @@ import pytest
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.check
-# called by a library: HTMLParser, Lightning, fastai
-BY_TOOLS = {"handle_starttag", "configure_optimizers", "training_step", "validation_step"}
-BY_TOOLS |= {"before_fit", "after_step"}
+BY_TOOLS = {  # called by a library: html.parser, Lightning, fastai
+    "handle_starttag",
+    *("configure_optimizers", "training_step", "validation_step", "after_step", "before_fit"),
+}
 
 
 def unused(sources: dict[str, str]) -> list[str]:

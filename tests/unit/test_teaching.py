@@ -159,10 +159,9 @@ def rows_of_rubric(text: str) -> int:
 
 def test_the_points_of_the_open_tasks_are_as_said():
     rows = {name: rows_of_rubric(text) for name, text in CORES.items()}
-    four = {name for name, n in rows.items() if n != 5}
-    assert four <= {"08"} and all(rows[name] == 4 for name in four)
-    said = "That of 08 has four rows: eight points" in " ".join(TEXT.split())
-    assert said == bool(four)
+    assert set(rows.values()) == {5} and "**ten points**" in TEXT
+    task = CORES["08"].split("| the budget")  # planted: a row less
+    assert rows_of_rubric(task[0] + task[1].split("\n", 1)[1]) == 4
     assert all("| rubric | 0 points | 1 point | 2 points |" in text for text in CORES.values())
 
 
