@@ -129,7 +129,8 @@ def summary(rows: list[dict]) -> list[dict]:
         for name in dict.fromkeys(n for n in LOOPS if any(r["loop"] == n for r in cell)):
             mine = sorted((r for r in cell if r["loop"] == name), key=lambda r: r["round"])
             column = lambda key, mine=mine: np.array([r[key] for r in mine])
-            base = lambda key, mine=mine: np.array([first[r["round"]][key] for r in mine])  # noqa: B023
+            firsts = [first[r["round"]] for r in mine]
+            base = lambda key, firsts=firsts: np.array([r[key] for r in firsts])
             ratio = column("own") / base("own")
             found.append(
                 {
