@@ -53,11 +53,11 @@ def _sweep(path: Path) -> None:
     if os.name != "posix":
         return
     ours = re.compile(re.escape(f"{path.name}.{_machine()}.") + r"([1-9]\d{0,9})\.part")
-    for file in path.parent.iterdir():
-        named = ours.fullmatch(file.name)
-        if named and _is_gone(int(named[1])):
-            with contextlib.suppress(OSError):  # another process may sweep, too
-                file.unlink()
+    with contextlib.suppress(OSError):  # a folder that cannot be listed can still be written to
+        for file in path.parent.iterdir():
+            named = ours.fullmatch(file.name)
+            if named and _is_gone(int(named[1])):
+                file.unlink(missing_ok=True)  # another process may sweep, too
 
 
 def _is_gone(process: int) -> bool:
