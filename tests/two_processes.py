@@ -1,6 +1,8 @@
 """What `torchrun` starts twice: a training that is killed, gradients, and planted mistakes.
 
-    torchrun --standalone --nproc-per-node 2 --max-restarts 1 -m tests.two_processes FOLDER
+    torchrun --standalone --nproc-per-node 2 -m tests.two_processes FOLDER
+
+The first call ends when the second process kills itself; the same call again goes on from there.
 
 Each process writes FOLDER/RANK.json: "gradients" has the relative difference between two processes
 and one for each variant, the norm of the difference over the norm, the worst of all steps. float32

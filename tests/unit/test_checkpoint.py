@@ -173,7 +173,7 @@ def mapped_while_resumed(tiny, path, monkeypatch):
 def test_no_map_of_the_file_remains(tiny, tmp_path, monkeypatch):
     assert not mapped_while_resumed(tiny, tmp_path / "run.safetensors", monkeypatch)
 
-    def read_by_map(path):  # planted
+    def read_by_map(path, content=None):  # planted
         history_and_run = read(path)[1:]
         with safe_open(path, "pt") as file:
             return {k: file.get_tensor(k) for k in file.keys()}, *history_and_run
