@@ -5,15 +5,18 @@
 "scanner": simulated patients, three scanners. One is left out, or none. 120 patients learn, 40
 others (same scanners) choose, 100 others test; all test patients are drawn with each scanner, the
 same lesion and noise, so that scanners are compared on the same images. Five seeds: other patients
-and another training each. The network without a scanner left out is also tested on busi, folds 1 to
-4 (fold 0 stays closed). "real": 240 images of three folds of busi learn, 80 others choose; tested
-on the fourth fold and on 100 simulated patients, all scanners.
+and another training each. The network without a scanner left out is also tested on a fourth, old
+scanner D, from which nobody learns, and on busi, folds 1 to 4 (fold 0 stays closed). "real": 240
+images of three folds of busi learn, 80 others choose; tested on the fourth fold and on 100
+simulated patients, all scanners.
 
 Every training: 100 updates of 24 images, as many of each scanner. Each arm has two settings; ERM's
 rate is chosen first and the other arms keep it. "chosen" is the setting with the best AUC on the
 patients that choose; "best on test" is what a choice on the test images would have taken. AdaBN
-takes ERM's chosen network and unlabelled images of the target, of other patients (busi: other
-folds). Intervals: t over five seeds, or over four folds; on busi over seeds and groups of images.
+takes ERM's chosen network and unlabelled images of the target, never of test patients: the training
+patients drawn with the scanner left out, or with D; other simulated patients after busi; on busi
+other folds. Intervals: t over five seeds, or over four folds; on busi over seeds and groups of
+images.
 """
 
 from __future__ import annotations

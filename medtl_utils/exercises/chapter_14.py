@@ -5,7 +5,7 @@ import numpy as np
 from .functions import Function, Wrong
 from .kinds import Letters
 
-# ---- 14.1: BatchNorm statistics of two hospitals that send no images ----
+# ---- 14.1: BatchNorm statistics of hospitals that send no images ----
 
 
 def pooled(means, variances, sizes):
@@ -145,7 +145,7 @@ EXERCISES = {
             "a": "a is right: with C's labels one could have trained on C.",
             "b": "b is right: one setting against 20 is no equal search.",
             "c": "c is wrong: one hospital was tested, whatever the number of images.",
-            "d": "d is right: the interval holds images of C and says nothing of a fifth hospital.",
+            "d": "d is right: the interval holds images of C and says nothing of a fourth one.",
             "e": "e is wrong: a good AUC leaves open whether the probabilities fit.",
             "f": "f is right: another share of cancers moves the probabilities, not the AUC.",
             "g": "g is wrong: DANN asks for the hospital's name, and never for labels of C.",

@@ -209,7 +209,8 @@ def said_in_words(table: dict) -> bool:
         and gained
         and cannot_say
         and table["primary"]["high"] < 0
-        and one["value"] > ten["value"]
+        and one["low"] > 0
+        and ten["low"] < 0 < ten["high"]
         and source[0] - source[1] > best_gain
     )
 

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from scipy.special import expit, logit
 
 from studies import domain_generalization as study
 from studies import domain_methods as methods
 from studies import domain_rows as rows
-from tests.chapters.notebook_code import prose
+from tests.chapters.notebook_code import namespace, prose
 from tests.conftest import ROOT
 
 TABLE = json.loads((ROOT / "data/results/domain_generalization.json").read_text(encoding="utf-8"))
@@ -171,6 +172,69 @@ def test_the_prose_counts_the_map():
     moved = copy.deepcopy(TABLE)
     moved["gains"] = [r | {k: r[k] + 0.5 for k in ("low", "high")} for r in moved["gains"]]
     assert verdicts(moved)["helped"] == count["cells"] != count["helped"]
+
+
+def words_of_probe(row: dict) -> str:
+    value, low, high = (f"{100 * row['chosen'][k]:.0f}" for k in ("value", "low", "high"))
+    return f"{value} % ({low} to {high}) with {row['arm']}"
+
+
+def words_of_clinic(odds: np.ndarray, ill: np.ndarray, both) -> list[str]:
+    """One network's mean risk, the slopes of single networks, and prevalence after the slope."""
+    networks = np.split(np.arange(len(ill)), 5)
+    slopes = [both(odds[rows], ill[rows])[1] for rows in networks]
+    worst = max(networks, key=lambda rows: ill[rows].mean() - expit(odds[rows]).mean())
+    a, b = both(odds, ill)
+    few = np.concatenate([np.flatnonzero(ill == 0), np.flatnonzero(ill == 1)[::6]])
+    share = ill[few].mean()
+    moved = expit(a + b * odds[few] + logit(share) - logit(ill.mean())).mean() / share
+    return [
+        f"one network states {expit(odds[worst]).mean():.2f} where {ill[worst].mean():.2f} are ill",
+        f"The slope is {b:.2f}, in single networks {min(slopes):.2f} to {max(slopes):.2f}",
+        f"with all {len(ill)} labels it gives {moved:.1f}",
+    ]
+
+
+def test_the_prose_tells_of_the_probe_and_the_clinic():
+    text = prose("14")
+    for arm in ("ERM", "CORAL", "DANN"):
+        row = pick("scanner told", arm=arm)
+        assert words_of_probe(row) in text
+        wrong = {k: v - 0.02 for k, v in row["chosen"].items()}
+        assert words_of_probe(row | {"chosen": wrong}) not in text
+    odds, ill = (np.array(TABLE["clinic"][k]) for k in ("log-odds", "malignant"))
+    both = namespace("14")["both"]
+    assert [words for words in words_of_clinic(odds, ill, both) if words not in text] == []
+    no_repair = words_of_clinic(2 * odds + 1, ill, lambda z, y: (0.0, 1.0))
+    assert not any(words in text for words in no_repair)
+
+
+def said_in_words(table: dict) -> bool:
+    """Cells of the map: only controls harm, only physics on D helps; as much as a peek at D."""
+    shown = [r for r in table["gains"] if r["target"] != MEAN]
+    harmed = {r["arm"] for r in shown if r["high"] < 0}
+    helped = [(r["arm"], r["target"]) for r in shown if r["low"] > 0]
+    peek, gain = (
+        next(r for r in table[kind] if (r["target"], r["arm"]) == ("D", arm))
+        for kind, arm in (("choices", "ERM"), ("gains", "physics"))
+    )
+    risk = next(r["risk - ERM"] for r in table["risks"] if r["arm"] == "AdaBN, all")
+    return (
+        harmed == {"greys", "ERM from random"}
+        and helped == [("physics", "D")]
+        and peek["against ERM"]["value"] >= gain["value"]
+        and risk["low"] < 0 < risk["high"]
+    )
+
+
+def test_what_is_said_in_words_holds():
+    assert said_in_words(TABLE)
+    for kind, part in (("gains", None), ("choices", "against ERM"), ("risks", "risk - ERM")):
+        wrong = copy.deepcopy(TABLE)
+        for row in wrong[kind]:
+            row = row[part] if part else row
+            row |= {k: row[k] - 0.1 for k in ("value", "low", "high")}
+        assert not said_in_words(wrong)
 
 
 @pytest.mark.slow
