@@ -174,6 +174,7 @@ class Lab:
         found = [f"broken image: {alt}" for alt in self.page.evaluate(BROKEN_IMAGES)]
         found += [f"wider than the page: {text}" for text in self.page.evaluate(TOO_WIDE)]
         found += [f"accessibility: {v}" for v in axe(self.page)]
+        found += [f"image without words: {html}" for html in self.page.evaluate(NO_ALT)]
         found += [f"formula: {text}" for text in self.page.evaluate(NO_FORMULA)]
         found += [f"request to {url}" for url in self.foreign]
         return found + [f"console: {e}" for e in self.errors]
@@ -220,8 +221,12 @@ BROKEN_IMAGES = """() => [...document.querySelectorAll('.jp-Notebook img')]
 TOO_WIDE = """() => [...document.querySelectorAll('.jp-OutputArea-output, .jp-RenderedMarkdown')]
     .filter(e => e.scrollWidth > e.clientWidth + 2)
     .map(e => `${e.scrollWidth} of ${e.clientWidth} points: ${e.textContent.slice(0, 100)}`)"""
-NO_FORMULA = """() => [...document.querySelectorAll('mjx-merror, .MathJax_Error')]
-    .map(e => e.textContent.slice(0, 100))"""
+# JupyterLab writes "Image" where an image has no words, so that axe finds nothing
+NO_ALT = """() => [...document.querySelectorAll('.jp-Notebook img')]
+    .filter(i => ['', 'Image'].includes(i.alt.trim())).map(i => i.src.slice(0, 60))"""
+NO_FORMULA = """() => [...document.querySelectorAll(
+    'mjx-merror, mjx-mtext[style*="color: red"]')]
+    .map(e => e.closest('mjx-container').textContent.slice(0, 100))"""
 HAS_BEGUN = """() => [...document.querySelectorAll('.jp-InputPrompt')]
     .some(e => /[*\\d]/.test(e.textContent))"""
 LAST_WORD_OR_ERROR = """([word, error]) => document.querySelector(error) !== null

@@ -100,6 +100,16 @@ def headings_in_outputs(nb, path):
                 yield f"{cell.id}: {tag} in an output"
 
 
+def colours_are_the_themes(nb, path):
+    """A colour in an output is right in one theme, and too pale in another."""
+    for cell in code(nb):
+        for output in cell.outputs:
+            for style in re.findall(
+                r"""style=["'][^"']*\b(?:color|background)[^"']*""", html(output)
+            ):
+                yield f"{cell.id}: {style[:60]}"
+
+
 def shown_without_a_kernel(nb, path):
     """Each output has a form that a page without a kernel can show."""
     for cell in code(nb):
@@ -158,6 +168,7 @@ RULES = (
     folded_parts,
     plain_tags,
     headings_in_outputs,
+    colours_are_the_themes,
     shown_without_a_kernel,
     words_in_figures,
 )

@@ -49,6 +49,7 @@ PLANTED = [
     (rules.plain_tags, '<br style="clear:both">'),
     (rules.headings_in_outputs, shown(text_html="<h3>A title</h3>")),
     (rules.shown_without_a_kernel, shown(**{"application_vnd.jupyter.widget-view+json": {}})),
+    (rules.colours_are_the_themes, shown(text_html='<p style="color: #bbb">pale</p>')),
     (rules.shown_without_a_kernel, shown(text_html="<script>1</script>")),
     (rules.words_in_figures, new_code_cell("axis.text(0, 0, 'x', color=plots.ORANGE)")),
     (rules.words_in_figures, new_code_cell("axis.legend(labelcolor='0.6')")),
