@@ -154,6 +154,8 @@ def faults(table: dict) -> set[str]:
         found.add("audit")
     if any(bool(goal["met"]) != reaches(goal) for goal in table["goals"]):
         found.add("goals do not follow")
+    if any(bool(goal["met"]) == bool(goal.get("why")) for goal in table["goals"]):
+        found.add("a missed goal without its reason")
     return found
 
 
@@ -201,6 +203,8 @@ def spoiled(table: dict, mistake: str) -> dict:
         table["complete"] ^= True
     elif mistake == "audit":
         table["audit"].pop()
+    elif mistake == "a missed goal without its reason":
+        next(goal for goal in table["goals"] if not goal["met"]).pop("why")
     elif mistake == "goals do not follow":
         table["goals"][-1]["met"] ^= True
     return table
@@ -216,6 +220,7 @@ MISTAKES = (
     "completeness",
     "audit",
     "goals do not follow",
+    "a missed goal without its reason",
 )
 
 
@@ -248,3 +253,58 @@ def test_the_summary_follows_from_the_rounds():
     assert (ours["seconds_epoch"], ours["ratio"], ours["auc_minus_ours"]) == (2, 1, 0)
     assert (other["ratio"], other["ratio_low"], other["ratio_high"]) == (2, 1, 3)
     assert other["auc_minus_ours"] == pytest.approx(-0.1) and other["wall_epoch"] == 8
+
+
+# ---- the texts -----------------------------------------------------------------------------------
+
+
+def numbers(table: dict) -> dict[str, str]:
+    """What both READMEs say, as the table has it."""
+    rows = table["loops"]
+    ends = lambda values: (f"{min(values):.1f}", f"{max(values):.1f}")
+    of = lambda name: ends([r["ratio"] for r in rows if r["loop"] == name])
+    apart = max(abs(r["auc_minus_ours"]) for r in rows)
+    return {
+        "plain": of("plain PyTorch"),
+        "lightning": of("Lightning, bf16-mixed"),
+        "float32": ends(table["float32"].values()),
+        "auc": f"{np.ceil(100 * apart) / 100:.2f}",
+        "rounds": str(sum(rounds_of(rows).values())),
+        "planned": str(len(speed.planned())),
+    }
+
+
+def sentences(table: dict) -> dict[str, list[str]]:
+    n = numbers(table)
+    (a, b), (c, d), (e, f) = n["plain"], n["lightning"], n["float32"]
+    return {
+        "README.md": [
+            f"{a} to {b} times the seconds of `fine_tune`, Lightning in bf16-mixed {c} to {d} times",
+            f"With float32 on both sides, {e} to {f} times is left",
+            f"{speed.FRESH:,} fresh simulated images differ by {n['auc']} at most",
+            f"{n['rounds']} of {n['planned']} planned rounds",
+        ],
+        "README.zh-CN.md": [
+            f"是 `fine_tune` 的 {a} 至 {b} 倍，Lightning 的 bf16-mixed 是 {c} 至 {d} 倍",
+            f"双方都用 float32 时，前者只剩 {e} 至 {f} 倍",
+            f"在 {speed.FRESH:,} 幅全新的模拟图像上，AUC 最多相差 {n['auc']}",
+            f"计划的 {n['planned']} 轮已完成 {n['rounds']} 轮",
+        ],
+    }
+
+
+def said(table: dict) -> list[bool]:
+    texts = {name: " ".join((ROOT / name).read_text(encoding="utf-8").split()) for name in BOTH}
+    return [words in texts[name] for name in BOTH for words in sentences(table)[name]]
+
+
+BOTH = ("README.md", "README.zh-CN.md")
+
+
+@pytest.mark.check
+def test_the_readmes_say_what_the_table_says():
+    table = kept()
+    assert all(said(table)), said(table)
+    for row in table["loops"]:  # planted: other seconds, other AUCs
+        row |= {"ratio": row["ratio"] + 0.3, "auc_minus_ours": row["auc_minus_ours"] + 0.03}
+    assert said(table) == [False, True, False, True] * 2
