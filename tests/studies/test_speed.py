@@ -94,9 +94,8 @@ def heads_apart(toy, monkeypatch, spoil=False) -> float:
         monkeypatch.setattr(speed_other, "features", spoiled)
     through, cached, took = speed_other.frozen_pair(toy, 2, 0, 8)
     assert min(took.values()) > 0
-    begin = speed.start(0).fc.weight
-    moved = (through.fc.weight - begin).norm()
-    return float((through.fc.weight - cached.fc.weight).norm() / moved)
+    begin, one, other = (m.fc.weight.detach() for m in (speed.start(0), through, cached))
+    return float((one - other).norm() / (one - begin).norm())
 
 
 def _unnormalised(model):
