@@ -135,8 +135,9 @@ def summary(rows: list[dict]) -> list[dict]:
         first = {r["round"]: r for r in cell if r["loop"] == OURS}
         for name in dict.fromkeys(n for n in LOOPS if any(r["loop"] == n for r in cell)):
             mine = sorted((r for r in cell if r["loop"] == name), key=lambda r: r["round"])
-            column = lambda key, mine=mine: np.array([r[key] for r in mine])
-            base = lambda key, mine=mine: np.array([first[r["round"]][key] for r in mine])  # noqa: B023
+            ours = [first[r["round"]] for r in mine]
+            column = lambda key, rows=mine: np.array([r[key] for r in rows])
+            base = lambda key, rows=ours: np.array([r[key] for r in rows])
             ratio = column("own") / base("own")
             found.append(
                 {
