@@ -9,7 +9,7 @@ from scipy import special, stats
 from .data import Split
 
 METRICS = ("auc", "accuracy", "balanced_accuracy", "sensitivity", "specificity", "brier")
-CHUNK = 4_000_000  # numbers in the largest temporary array: 32 MB
+CHUNK = 2_000_000  # numbers in the largest temporary array: 16 MB
 
 
 def checked(scores, split: Split) -> np.ndarray:

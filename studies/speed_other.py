@@ -102,13 +102,14 @@ class Head(nn.Module):
         return self.fc(x)
 
 
-def frozen_pair(task: Task, epochs: int, seed: int) -> tuple[nn.Module, nn.Module, dict]:
-    """The same head trained through the frozen trunk and on cached features, and the seconds."""
+def frozen_pair(task: Task, epochs: int, seed: int, batch: int = 32) -> tuple:
+    """(network, head, seconds): the same head, through the frozen trunk and on cached features."""
     torch.manual_seed(seed)
     model = freeze(replace_head(source_model("ultrasound"), 2))
     head = Head(nn.Linear(512, 2))
     head.load_state_dict({f"fc.{k}": v for k, v in model.fc.state_dict().items()})
-    same = {"epochs": epochs, "seed": seed, "progress": False, "augmented": False}
+    same = {"epochs": epochs, "seed": seed, "batch_size": batch}
+    same |= {"progress": False, "augmented": False}
     through = seconds(lambda: fine_tune(model, task, **same)) / epochs
     kept = SimpleNamespace()
     once = seconds(

@@ -1,11 +1,8 @@
 """The race of training loops: the same work in every loop, a table that follows from its rows."""
 
 import copy
-import json
 import re
-from collections import Counter
 
-import numpy as np
 import pytest
 import torch
 
@@ -15,12 +12,7 @@ from studies.speed_audit import audit
 from studies.speed_loops import LOOPS, OURS
 from tests.conftest import ROOT, make_split
 
-FILE = ROOT / "data" / "results" / "speed.json"
 WITHOUT = [name for name, (_, framework, _) in LOOPS.items() if framework is None]
-
-
-def kept() -> dict:
-    return json.loads(FILE.read_text())
 
 
 # ---- the loops ---------------------------------------------------------------------------------
@@ -100,14 +92,10 @@ def heads_apart(toy, monkeypatch, spoil=False) -> float:
         plain = speed_other.features
         spoiled = lambda model, split: plain(_unnormalised(model), split)
         monkeypatch.setattr(speed_other, "features", spoiled)
-    through, cached, took = speed_other.frozen_pair(toy, 2, 0)
+    through, cached, took = speed_other.frozen_pair(toy, 2, 0, 8)
     assert min(took.values()) > 0
-    torch.manual_seed(0)
-    begin = torch.nn.Linear(512, 2)
-    torch.manual_seed(0)
-    begin = speed.start(0).fc.weight
-    moved = (through.fc.weight - begin).norm()
-    return float((through.fc.weight - cached.fc.weight).norm() / moved)
+    begin, one, other = (m.fc.weight.detach() for m in (speed.start(0), through, cached))
+    return float((one - other).norm() / (one - begin).norm())
 
 
 def _unnormalised(model):
@@ -121,108 +109,7 @@ def test_cached_features_train_the_same_head(toy, monkeypatch):
     assert heads_apart(toy, monkeypatch, spoil=True) > 0.5
 
 
-# ---- the table -----------------------------------------------------------------------------------
-
-
-def faults(table: dict) -> set[str]:
-    """What of the table does not hold together."""
-    found, rows = set(), table["loops"]
-    cells = {(r["size"], r["batch"]) for r in rows}
-    keys = {(r["loop"], r["size"], r["batch"]) for r in rows}
-    if keys != {(name, *cell) for name in table["raced"] for cell in cells}:
-        found.add("a row is missing")
-    for size, batch in cells:
-        cell = [r for r in rows if (r["size"], r["batch"]) == (size, batch)]
-        steps = speed.EPOCHS * -(-table["images"][str(size)]["train"] // batch)
-        if {r["updates"] for r in cell} != {steps}:
-            found.add("updates differ")
-        if len({r["rounds"] for r in cell}) != 1:
-            found.add("rounds differ")
-        ours = next((r for r in cell if r["loop"] == OURS), {"auc": np.nan})
-        if any(abs(r["auc"] - ours["auc"] - r["auc_minus_ours"]) > 3e-4 for r in cell):
-            found.add("differences of AUC do not follow")
-        if any(not 0 < r["ratio_low"] <= r["ratio"] <= r["ratio_high"] for r in cell):
-            found.add("ratios are out of order")
-    for name in table["raced"]:
-        mine = [r for r in rows if r["loop"] == name]
-        weight = [r["rounds"] for r in mine]
-        if abs(np.average([r["auc_minus_ours"] for r in mine], weights=weight)) > table["margin"]:
-            found.add("AUCs differ")
-    if table["complete"] != (rounds_of(rows) == Counter((s, b) for s, b, _ in speed.planned())):
-        found.add("completeness")
-    if not all(row["same"] for row in table["audit"]) or len(table["audit"]) != len(table["raced"]):
-        found.add("audit")
-    if any(bool(goal["met"]) != reaches(goal) for goal in table["goals"]):
-        found.add("goals do not follow")
-    return found
-
-
-def rounds_of(rows: list[dict]) -> Counter:
-    return Counter({(r["size"], r["batch"]): r["rounds"] for r in rows if r["loop"] == OURS})
-
-
-def reaches(goal: dict) -> bool:
-    if "all" in goal:
-        return min(goal["all"]) >= goal["wanted"]
-    least = re.search("times as fast|images a second", goal["goal"])
-    return goal["got"] >= goal["wanted"] if least else goal["got"] <= goal["wanted"]
-
-
-@pytest.mark.check
-def test_the_table_holds_together():
-    table = kept()
-    assert faults(table) == set()
-    assert table["raced"] == list(LOOPS) and table["margin"] == speed.MARGIN
-    assert table["command"].split()[-1] == speed.__name__ and speed.FRESH >= 1000
-    native = {"avx512_bf16", "amx_bf16"} & set(table["processor"]["flags"])
-    assert table["native_bfloat16"] == bool(native)
-    assert [row["images"] for row in table["growth"]] == list(speed_other.GROWTH)
-
-
-def spoiled(table: dict, mistake: str) -> dict:
-    row = next(r for r in table["loops"] if r["loop"] == "fastai")
-    for other in table["loops"]:
-        if mistake == "AUCs differ" and other["loop"] == "fastai":
-            other["auc"], other["auc_minus_ours"] = (
-                other["auc"] - 0.2,
-                other["auc_minus_ours"] - 0.2,
-            )
-    if mistake == "updates differ":
-        row["updates"] //= 2
-    elif mistake == "differences of AUC do not follow":
-        row["auc"] += 0.01
-    elif mistake == "ratios are out of order":
-        row["ratio"] = row["ratio_high"] + 1
-    elif mistake == "rounds differ":
-        row["rounds"] += 1
-    elif mistake == "a row is missing":
-        table["loops"].remove(row)
-    elif mistake == "completeness":
-        table["complete"] ^= True
-    elif mistake == "audit":
-        table["audit"].pop()
-    elif mistake == "goals do not follow":
-        table["goals"][-1]["met"] ^= True
-    return table
-
-
-MISTAKES = (
-    "a row is missing",
-    "updates differ",
-    "rounds differ",
-    "differences of AUC do not follow",
-    "ratios are out of order",
-    "AUCs differ",
-    "completeness",
-    "audit",
-    "goals do not follow",
-)
-
-
-@pytest.mark.check
-@pytest.mark.parametrize("mistake", MISTAKES)
-def test_the_check_of_the_table_bites(mistake):
-    assert mistake in faults(spoiled(kept(), mistake))
+# ---- rounds -------------------------------------------------------------------------------------
 
 
 def test_a_run_goes_on_where_it_stopped(tmp_path, monkeypatch):
