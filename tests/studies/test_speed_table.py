@@ -162,7 +162,7 @@ def sentences(table: dict) -> dict[str, list[str]]:
             f"Lightning 的 bf16-mixed 是 {c} 至 {d} 倍",
             f"双方都用 float32 时，前者只剩 {e} 至 {f} 倍",
             f"在 {speed.FRESH:,} 幅全新的模拟图像上，AUC 最多相差 {n['auc']}",
-            f"计划的 {n['planned']} 轮已完成 {n['rounds']} 轮",
+            f"目前有 {n['rounds']} 轮，计划共 {n['planned']} 轮",
         ],
     }
 
