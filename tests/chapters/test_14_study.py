@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
-from scipy.special import expit, logit
+from scipy.special import expit
 
 from studies import domain_generalization as study
 from studies import domain_methods as methods
@@ -180,18 +180,14 @@ def words_of_probe(row: dict) -> str:
 
 
 def words_of_clinic(odds: np.ndarray, ill: np.ndarray, both) -> list[str]:
-    """One network's mean risk, the slopes of single networks, and prevalence after the slope."""
+    """One network's mean risk, and the slopes of single networks."""
     networks = np.split(np.arange(len(ill)), 5)
     slopes = [both(odds[rows], ill[rows])[1] for rows in networks]
     worst = max(networks, key=lambda rows: ill[rows].mean() - expit(odds[rows]).mean())
-    a, b = both(odds, ill)
-    few = np.concatenate([np.flatnonzero(ill == 0), np.flatnonzero(ill == 1)[::6]])
-    share = ill[few].mean()
-    moved = expit(a + b * odds[few] + logit(share) - logit(ill.mean())).mean() / share
+    b = both(odds, ill)[1]
     return [
         f"one network states {expit(odds[worst]).mean():.2f} where {ill[worst].mean():.2f} are ill",
         f"The slope is {b:.2f}, in single networks {min(slopes):.2f} to {max(slopes):.2f}",
-        f"with all {len(ill)} labels it gives {moved:.1f}",
     ]
 
 
