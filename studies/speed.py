@@ -45,7 +45,7 @@ GOALS = {"plain PyTorch": 1.7, "Lightning, bf16-mixed": 1.15}
 WHY = {  # goal begins with -> what the table shows of it, said where the goal is missed
     "plain PyTorch": "missed with batches of 8: there bfloat16 saves less",
     "Lightning": "both compute the same bfloat16 products; only the work between them can differ",
-    "simulator": "one thread of a processor that other programs used as well",
+    "simulator": "measured with one thread",
     "evaluate": "PyTorch, scikit-learn and the data come first (before_mb)",
     "import": "scikit-learn's metrics, for the AUC that stands in the log",
 }

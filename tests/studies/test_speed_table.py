@@ -182,3 +182,31 @@ def test_the_readmes_say_what_the_table_says():
     for row in table["loops"]:  # planted: other seconds, other AUCs
         row |= {"ratio": row["ratio"] + 0.3, "auc_minus_ours": row["auc_minus_ours"] + 0.03}
     assert said(table) == [False, False, True, False, True] * 2
+
+
+NAMES = {"plain PyTorch": "plain PyTorch, float32", "fine_tune, float32": "`fine_tune` in float32"}
+
+
+def rows_of_16b(table: dict) -> list[str]:
+    """The lines of the table in notebook 16b, and its two sentences."""
+    ratios = {name: [] for name in table["raced"] if name != OURS}
+    for row in table["loops"]:
+        ratios.get(row["loop"], []).append(row["ratio"])
+    lines = [f"| {NAMES.get(n, n)} | {min(r):.1f} to {max(r):.1f} |" for n, r in ratios.items()]
+    n = numbers(table)
+    lines.append(f"the plain loop takes {n['float32'][0]} to {n['float32'][1]} times our seconds")
+    lines.append(f"an epoch on them was {table['frozen_trunk']['ratio']:.0f} times as fast")
+    return [*lines, f"fresh simulated images differ by {n['auc']} at most"]
+
+
+@pytest.mark.check
+def test_notebook_16b_says_what_the_table_says():
+    cells = json.loads((ROOT / "notebooks/16b_several_machines.ipynb").read_text())["cells"]
+    text = "".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
+    table = kept()
+    assert [line for line in rows_of_16b(table) if line not in text] == []
+    for row in table["loops"]:  # planted: other seconds, other AUCs
+        row |= {"ratio": row["ratio"] + 0.3, "auc_minus_ours": row["auc_minus_ours"] + 0.03}
+    table["frozen_trunk"]["ratio"] += 2
+    table["float32"] = {k: v + 0.3 for k, v in table["float32"].items()}
+    assert not any(line in text for line in rows_of_16b(table))
