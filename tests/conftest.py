@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -40,7 +41,7 @@ def pytest_collection_modifyitems(items):
 def run_offline(
     command: list[str], timeout: int = 1800, **environment: str
 ) -> subprocess.CompletedProcess:
-    """Run a command without a network, with one thread.
+    """Run a command without a network, with one thread, behind the tests that run in front.
 
     In its own network namespace where that is allowed, and always with Python's sockets cut.
     """
@@ -51,10 +52,16 @@ def run_offline(
         and subprocess.run([*cut, "true"], capture_output=True).returncode == 0
     ):
         cut = []
+    behind = ["nice", "-n", "10"] if shutil.which("nice") else []
     offline = {"PYTHONPATH": str(ROOT / "tests" / "offline")}
     env = {**os.environ, **THREADS, **offline, **environment}
     return subprocess.run(
-        [*cut, *command], capture_output=True, text=True, timeout=timeout, cwd=ROOT, env=env
+        [*behind, *cut, *command],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        cwd=ROOT,
+        env=env,
     )
 
 
@@ -80,14 +87,27 @@ def printed_seconds(notebook: Path) -> int:
 
 
 class Background:
-    """Jobs that run two at a time while the session goes on; a test waits for its own."""
+    """Jobs that run beside the session; a test waits for its own.
+
+    One at a time at first, beside the browser, which needs a core for itself; then two.
+    """
 
     def __init__(self):
-        self.pool = ThreadPoolExecutor(2)
+        self.pool, self.places = ThreadPoolExecutor(2), threading.Semaphore(1)
         self.jobs: dict[str, Future] = {}
+        self.alone = True
 
     def start(self, name: str, job, *arguments) -> None:
-        self.jobs[name] = self.pool.submit(job, *arguments)
+        self.jobs[name] = self.pool.submit(self._run, job, *arguments)
+
+    def _run(self, job, *arguments):
+        with self.places:
+            return job(*arguments)
+
+    def two_at_a_time(self) -> None:
+        if self.alone:
+            self.alone = False
+            self.places.release()
 
     def result(self, name: str):
         return self.jobs[name].result()
@@ -106,6 +126,7 @@ def background(request, tmp_path_factory):
         path = item.callspec.params["path"]
         running.start(item.nodeid, job, path, tmp_path_factory.mktemp(folder))
     yield running
+    running.two_at_a_time()
     running.pool.shutdown(cancel_futures=True)
 
 
@@ -117,9 +138,9 @@ def done(request, background) -> subprocess.CompletedProcess:
 
 @pytest.fixture(autouse=True)
 def jobs_have_begun(request):
-    """They begin with the first test after those in the browser, which needs a quiet machine."""
+    running = request.getfixturevalue("background")
     if "/browser/" not in request.node.nodeid:
-        request.getfixturevalue("background")
+        running.two_at_a_time()
 
 
 def make_split(
