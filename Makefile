@@ -46,7 +46,7 @@ lint: $(READY_TEST)      ## style and format of code and notebooks
 check: lint              ## under a minute: style, reading rules, exercises, tables against prose
 	$(PYTEST) -m "check and not slow"
 
-test: lint               ## everything a change must pass, about 35 minutes on two cores
+test: lint               ## everything a change must pass, about 36 minutes on two cores
 	$(PYTEST) --cov -p tests.clock --durations=30
 
 test-slow: $(READY_TEST) ## the rest: Run All in the browser, another processor, simulations

@@ -167,7 +167,7 @@ def verdicts(table: dict) -> dict[str, int]:
 
 def test_the_prose_counts_the_map():
     count = verdicts(TABLE)
-    words = f"{count['helped']} helped, {count['harmed']} harmed"
+    words = "Of {cells} intervals {helped} lies above zero, {harmed} below".format_map(count)
     assert words in prose("14") and f"{count['cells']} comparisons" in prose("14")
     moved = copy.deepcopy(TABLE)
     moved["gains"] = [r | {k: r[k] + 0.5 for k in ("low", "high")} for r in moved["gains"]]
