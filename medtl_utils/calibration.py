@@ -33,7 +33,7 @@ def measures(p: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = (w @ y) / (w @ special.expit(z))
         shift = _newton(z, y, w, sloped=False)[0]
-        slope = _newton(z, y, w, sloped=True)[1]
+        slope = _newton(z - z.mean(), y, w, sloped=True)[1]  # a slope does not feel the centre
         mean = w @ z / w.sum(1)
         spread = w @ z**2 / w.sum(1) - mean**2
     return np.stack([ratio, shift, np.where(spread > 1e-9, slope, np.nan)], 1)
@@ -42,21 +42,31 @@ def measures(p: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
 def _newton(z: np.ndarray, y: np.ndarray, w: np.ndarray, sloped: bool) -> np.ndarray:
     """(2, B): intercept and slope of weighted logistic regressions; a slope of 1 if not `sloped`.
 
-    Each step moves at most 1: perfectly separated classes end at the limit, not at infinity.
+    A step moves by 1 at most and is halved while it makes the fit worse, so that rare classes
+    converge, too; perfectly separated classes go towards the limit, not to infinity.
     """
     a, b = np.zeros(len(w)), np.ones(len(w))
+    line = lambda a, b: a[:, None] + b[:, None] * z
+    loss = lambda a, b: (w * (np.logaddexp(0, line(a, b)) - y * line(a, b))).sum(1)
+    now = loss(a, b)
     for _ in range(60):
         fitted = special.expit(a[:, None] + b[:, None] * z)
         residual, curve = w * (y - fitted), w * fitted * (1 - fitted) + 1e-12
         g0, h00 = residual.sum(1), curve.sum(1)
         if sloped:
             g1, h01, h11 = residual @ z, curve @ z, curve @ z**2
-            det = np.maximum(h00 * h11 - h01**2, 1e-12)
+            det = np.maximum(h00 * h11 - h01**2, 1e-12 * h00 * h11)
             step = np.stack([h11 * g0 - h01 * g1, h00 * g1 - h01 * g0]) / det
         else:
             step = np.stack([g0 / h00, np.zeros(len(w))])
-        step = step.clip(-1, 1)
-        a, b = (a + step[0]).clip(-LIMIT, LIMIT), (b + step[1]).clip(-LIMIT, LIMIT)
+        step = step / np.maximum(1, np.abs(step).max(0))  # shorter, in the same direction
+        for _ in range(12):
+            at = [(value + move).clip(-LIMIT, LIMIT) for value, move in zip((a, b), step)]
+            worse = loss(*at) > now + 1e-9
+            if not worse.any():
+                break
+            step[:, worse] /= 2
+        (a, b), now = at, loss(*at)
         if np.abs(step).max() < 1e-8:
             break
     return np.stack([a, b])
@@ -69,8 +79,9 @@ def calibration(
 
     scores: probabilities (N, n_classes), best one row a patient (`aggregate`). The 95 % intervals
     are percentiles of a bootstrap over patients (near-copies or images where patients are unknown).
-    All patients are drawn together: how many of them are ill is chance, too. Where an end is 20 or
-    nan, the answer of that measure is "cannot be estimated". Raises ValueError as `evaluate`.
+    All patients are drawn together: how many of them are ill is chance, too. All three numbers are
+    nan where an intercept or slope is at ±20, or where a tenth of the draws has none. Raises
+    ValueError as `evaluate`.
     """
     cases = Cases(scores, split, 0.5)
     p, y = cases.probabilities[:, of], cases.labels == of
@@ -87,7 +98,8 @@ def calibration(
     found = {}
     for name, value, column in zip(MEASURES, values, draws.T):
         column = column[np.isfinite(column)]
-        if not np.isfinite(value) or abs(value) >= LIMIT or len(column) < 0.9 * n_boot:
+        stuck = name != MEASURES[0] and abs(value) >= LIMIT
+        if not np.isfinite(value) or stuck or len(column) < 0.9 * n_boot:
             found[name] = (np.nan, np.nan, np.nan)
             continue
         low, high = np.quantile(column, [0.025, 0.975])

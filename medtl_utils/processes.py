@@ -61,9 +61,9 @@ def from_first(value: Any) -> Any:
     """
     if not several():
         return value
+    _connected()  # says what to install where Accelerate is missing
     from accelerate.utils import broadcast_object_list
 
-    _connected()
     return broadcast_object_list([value])[0]
 
 

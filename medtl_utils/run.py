@@ -94,11 +94,11 @@ def run(given: argparse.Namespace) -> Path:
         f"{PREFIX}{folder.resolve()}", given.size, seed=given.seed, patients=given.patients
     )
     task = replace(loaded, name="your folder")
+    folds = _folds(task, given)
     if is_first():
         (out / "cells").mkdir(parents=True, exist_ok=True)
         found = before_training(task, names=given.names, seed=given.seed)
         print(found, flush=True)
-    folds = task.folds(given.folds, given.seed)
     chosen, table = _cross_validated(folds, given, out)
     model = _network(task, chosen, given)
     _trained(model, task, given, out / "cells" / "last.safetensors")
@@ -124,6 +124,13 @@ def _network(task: Task, recipe: str, given: argparse.Namespace) -> nn.Module:
     if "through" in RECIPES[recipe]:
         freeze(model, through=RECIPES[recipe]["through"])
     return model
+
+
+def _folds(task: Task, given: argparse.Namespace) -> list[Task]:
+    try:
+        return task.folds(given.folds, given.seed)
+    except ValueError as error:
+        raise ValueError(f"{error} The option is --folds; it was {given.folds}.") from error
 
 
 def _trained(model: nn.Module, task: Task, given: argparse.Namespace, checkpoint: Path) -> dict:

@@ -153,7 +153,7 @@ def _sites(values: np.ndarray) -> dict[str, np.ndarray]:
         others = f"{len(order) - len(shown)} smaller sites together"
         groups[others] = np.flatnonzero(np.isin(values, order[len(shown) :]))
     unknown = np.flatnonzero(values == "")
-    return groups | ({"unknown": unknown} if len(unknown) else {})
+    return groups | ({"(no site given)": unknown} if len(unknown) else {})
 
 
 def _bands(values: np.ndarray, known: np.ndarray) -> dict[str, np.ndarray]:

@@ -44,7 +44,7 @@ def main(folder, out="study"):
     cases = mt.predict(model, test), test
     scores, split = mt.aggregate(*cases) if test.patients is not None else cases
     text = mt.report(mt.evaluate(scores, split, train=task.train), split, task)
-    Path(out).mkdir(exist_ok=True)
+    Path(out).mkdir(parents=True, exist_ok=True)
     mt.save_model(model, Path(out, "model.safetensors"), half=True, note="Not for diagnosis.")
     words = f"Not for diagnosis.\n\n{looked}\n\nLearning rate: {rate:g}.\n\n{text}\n"
     Path(out, "report.txt").write_text(words, encoding="utf-8")
@@ -57,4 +57,4 @@ def main(folder, out="study"):
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:3])
+    main(*sys.argv[1:3]) if len(sys.argv) > 1 else sys.exit(__doc__)

@@ -31,6 +31,8 @@ def executor(scheduler: str) -> Iterator[Executor]:
     """An executor of `concurrent.futures` on Dask.
 
     `scheduler`: "local" (a process for each core), "local:4", or an address ("tcp://host:8786").
+    Whoever reaches a scheduler's port can run code: use a closed network. A scheduler at an address
+    has its own limit of deaths: DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES=10 dask scheduler.
     Raises SystemExit where Dask is not installed or nothing answers at the address.
     """
     try:
@@ -38,7 +40,7 @@ def executor(scheduler: str) -> Iterator[Executor]:
         from distributed import Client, LocalCluster
     except ImportError as error:
         raise SystemExit('--scheduler needs Dask: pip install -e ".[machines]"') from error
-    local = re.fullmatch(r"local(?::(\d+))?", scheduler)
+    local = re.fullmatch(r"local(?::([1-9]\d*))?", scheduler)
     with contextlib.ExitStack() as stack:
         stack.enter_context(dask.config.set({"distributed.scheduler.allowed-failures": DEATHS}))
         where = scheduler

@@ -10,7 +10,7 @@ from ..plots import BLUE, GREY, ORANGE
 from .pattern import choice, explore
 
 WORKERS = [8, 1, 2, 4, 16, 32, 64]
-BATCHES = [256, 32, 64, 1024, 4096]  # images of all workers together
+BATCHES = [256, 64, 128, 1024, 4096]  # images of all workers together: one each at least
 SIZES = [45, 100, 350, 1400]  # MB of gradients; 45: ResNet-18
 BANDWIDTHS = [10, 1, 25, 100, 400]  # Gbit/s between two workers
 # assumptions that the dial does not change

@@ -63,6 +63,42 @@ def test_classes_that_do_not_overlap_end_at_the_limit():
     )
 
 
+def converges(newton) -> bool:
+    """Rare classes far from the middle: at the end the slope of the likelihood is flat."""
+    rng, flat = np.random.default_rng(1), []
+    for _ in range(40):
+        z = rng.normal(-3.5, 0.6, 60)
+        y = np.arange(60) < 3 if rng.random() < 0.5 else rng.random(60) < special.expit(z + 1)
+        if not 0 < y.sum() < 60 or z[y].min() > z[~y].max():
+            continue
+        w = rng.multinomial(60, np.full(60, 1 / 60), 20) * 1.0
+        a, b = newton(z - z.mean(), y * 1.0, w, sloped=True)
+        inside = (np.abs(a) < 19) & (np.abs(b) < 19)
+        rest = w * (y - special.expit(a[:, None] + b[:, None] * (z - z.mean())))
+        flat.append(np.abs(rest.sum(1))[inside].max(initial=0) < 1e-3)
+        flat.append(np.abs(rest @ (z - z.mean()))[inside].max(initial=0) < 1e-3)
+    return all(flat) and len(flat) > 40
+
+
+def test_rare_classes_converge():
+    assert converges(calibration_module._newton)
+    short = lambda *given, **how: 0.9 * calibration_module._newton(*given, **how)
+    assert not converges(short)
+
+
+def test_a_very_wrong_sum_of_probabilities_is_told():
+    """Observed : expected may be above 20; it has no limit."""
+    rng, y = np.random.default_rng(2), np.arange(200) % 2 > 0
+    p = np.where(y, 0.03, 0.01) * rng.uniform(0.8, 1.2, 200)
+    found = calibration(*split_of(y, p), 1, n_boot=100)["observed : expected"]
+    assert found[1] <= found[0] <= found[2] and found[0] > calibration_module.LIMIT
+
+
+def test_a_site_called_unknown_keeps_its_cases():
+    names = np.array(["A", "unknown", "", "A", "unknown"])
+    assert sorted(np.concatenate([*run_sections._sites(names).values()])) == [0, 1, 2, 3, 4]
+
+
 def split_of(y, p, patients=None):
     split = make_split("test", len(y), patients, size=2)
     split.labels = torch.from_numpy(np.asarray(y, np.int64))
@@ -163,7 +199,7 @@ def test_subgroups_by_site_and_age():
     html, words = run_sections.subgroups_part(scores, test, task)
     assert words.count("(0.") == 4 + 3 + 1 and "unknown: too few" not in words
     for name, rows in run_sections._sites(test.descriptors["site"]).items():
-        part = test[np.flatnonzero(test.descriptors["site"] == name.replace("unknown", ""))]
+        part = test[np.flatnonzero(test.descriptors["site"] == name.replace("(no site given)", ""))]
         assert len(rows) == len(part) == 60
         value = evaluate(scores[rows], test[rows])["auc"][0]
         assert f"{name}: {value:.2f} (" in words
